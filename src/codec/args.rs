@@ -1,0 +1,458 @@
+//! # Method arguments: values in a row, and the story of the bits
+//!
+//! Arguments have no tags, no names and no padding; their order is all there is (METH-1). Only bits are special:
+//!
+//! ```text
+//! queue.declare   short  shortstr      bit bit bit bit bit        table
+//!                 00 00  09 "rpc_que…" \__ one octet: 0x02 __/    00 00 00 00
+//!                                      passive=1 durable=2 exclusive=4 auto-delete=8 no-wait=16
+//! ```
+//!
+//! The first bit of a run is the *lowest* bit of its octet, a ninth opens another octet, and any other value closes
+//! the run (TYPE-3). So the reader remembers the octet it is in the middle of, and every other read forgets it.
+//!
+//! Read next: [`table`](super::table).
+
+use bytes::{Bytes, BytesMut};
+use nom::{
+    multi::length_data,
+    number::complete::{be_u8, be_u16, be_u32, be_u64},
+};
+
+use super::{
+    Parse,
+    annotate::Span,
+    domain::{ConsumerTag, DeliveryTag, LongString, ReplyCode, Secret, ShortString},
+    error::DecodeError,
+    table::{self, FieldTable},
+};
+
+/// A type of the grammar: how it is read, written and shown.
+pub trait Argument: Sized {
+    /// Whether the value shares its octet with its neighbours.
+    const IS_BIT: bool = false;
+    /// Whether the octets are credentials. SASL-12
+    const IS_SECRET: bool = false;
+
+    /// Reads the value from what is left of the payload.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] when the payload ends first (TYPE-2); field tables have more to say.
+    fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError>;
+
+    /// Writes the value. It cannot fail: what cannot be encoded cannot be built.
+    fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>);
+
+    /// The value as one line of a dump.
+    fn show(&self) -> String;
+
+    /// Whether the value says nothing: empty, zero, false, reserved. A one-line summary leaves it out.
+    fn is_silent(&self) -> bool {
+        false
+    }
+
+    /// Whether every shortstr is UTF-8, which only a broker insists on. TYPE-9
+    fn is_utf8(&self) -> bool {
+        true
+    }
+}
+
+/// Takes arguments off the front of a payload.
+#[derive(Debug)]
+pub struct ArgReader<'a> {
+    payload: &'a Bytes,
+    rest: &'a [u8],
+    bits: u8,
+    bits_left: u8,
+    spans: Option<Vec<Span>>,
+}
+
+impl<'a> ArgReader<'a> {
+    pub(crate) fn new(payload: &'a Bytes) -> Self {
+        Self {
+            payload,
+            rest: payload,
+            bits: 0,
+            bits_left: 0,
+            spans: None,
+        }
+    }
+
+    /// The same reader, which also notes what it read where: the annotator listens to the decoder.
+    pub(crate) fn noting(payload: &'a Bytes) -> Self {
+        Self {
+            spans: Some(Vec::new()),
+            ..Self::new(payload)
+        }
+    }
+
+    pub(crate) fn into_spans(self) -> Vec<Span> {
+        self.spans.unwrap_or_default()
+    }
+
+    pub(crate) fn offset(&self) -> usize {
+        self.payload.len() - self.rest.len()
+    }
+
+    /// Reads the next argument; `name` is its label in a dump.
+    #[inline]
+    pub(crate) fn field<T: Argument>(&mut self, name: &'static str) -> Result<T, DecodeError> {
+        let start = self.offset();
+        let value = T::read(self)?;
+        if self.spans.is_some() {
+            self.note(name, start, &value);
+        }
+        Ok(value)
+    }
+
+    #[cold]
+    fn note<T: Argument>(&mut self, name: &'static str, start: usize, value: &T) {
+        let range = start..self.offset();
+        let Some(spans) = &mut self.spans else { return };
+        match spans.last_mut() {
+            // A later bit of an octet that is already on the page.
+            Some(last) if T::IS_BIT && range.is_empty() => last.add_bit(name, &value.show()),
+            _ if T::IS_BIT => spans.push(Span::bits(range, name, &value.show())),
+            _ => spans.push(Span::value(range, name, value.show(), T::IS_SECRET)),
+        }
+    }
+
+    /// The payload must be used up by now. TYPE-12
+    ///
+    /// # Errors
+    /// [`DecodeError::Trailing`]
+    #[inline]
+    pub fn finish(&self) -> Result<(), DecodeError> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::Trailing {
+                count: self.rest.len(),
+            })
+        }
+    }
+
+    /// Runs a parser on what is left. Any value that is not a bit ends a run of bits.
+    #[inline]
+    fn parse<T>(
+        &mut self,
+        parser: impl FnOnce(&'a [u8]) -> Parse<'a, T>,
+    ) -> Result<T, DecodeError> {
+        self.bits_left = 0;
+        let (rest, value) = parser(self.rest)?;
+        self.rest = rest;
+        Ok(value)
+    }
+
+    #[inline]
+    fn bit(&mut self) -> Result<bool, DecodeError> {
+        if self.bits_left == 0 {
+            self.bits = self.parse(be_u8)?;
+            self.bits_left = 8;
+        }
+        let set = self.bits & 1 == 1;
+        self.bits >>= 1;
+        self.bits_left -= 1;
+        Ok(set)
+    }
+}
+
+/// Where octets go: a buffer, or a counter that tells beforehand how long they will be.
+pub trait Sink {
+    /// Appends `octets`.
+    fn put(&mut self, octets: &[u8]);
+}
+
+impl Sink for BytesMut {
+    #[inline]
+    fn put(&mut self, octets: &[u8]) {
+        self.extend_from_slice(octets);
+    }
+}
+
+/// Counts what would be written, so that lengths are known before the octets they announce.
+#[derive(Debug, Default)]
+pub struct Count(pub usize);
+
+impl Sink for Count {
+    #[inline]
+    fn put(&mut self, octets: &[u8]) {
+        self.0 += octets.len();
+    }
+}
+
+/// Puts arguments behind each other.
+#[derive(Debug)]
+pub struct ArgWriter<'a, S> {
+    sink: &'a mut S,
+    bits: u8,
+    bits_used: u8,
+}
+
+impl<'a, S: Sink> ArgWriter<'a, S> {
+    pub(crate) fn new(sink: &'a mut S) -> Self {
+        Self {
+            sink,
+            bits: 0,
+            bits_used: 0,
+        }
+    }
+
+    /// Writes octets; a run of bits before them ends.
+    #[inline]
+    pub fn put(&mut self, octets: &[u8]) {
+        self.finish();
+        self.sink.put(octets);
+    }
+
+    #[inline]
+    fn bit(&mut self, set: bool) {
+        if self.bits_used == 8 {
+            self.finish();
+        }
+        self.bits |= u8::from(set) << self.bits_used;
+        self.bits_used += 1;
+    }
+
+    /// Writes the octet of an open run of bits, its unused bits 0. TYPE-4, TYPE-5
+    #[inline]
+    pub fn finish(&mut self) {
+        if self.bits_used > 0 {
+            self.sink.put(&[self.bits]);
+            (self.bits, self.bits_used) = (0, 0);
+        }
+    }
+}
+
+/// A field that means nothing any more: written as zero, and whatever comes is ignored. TYPE-13
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reserved<T>(std::marker::PhantomData<T>);
+
+impl<T: Argument + Default> Argument for Reserved<T> {
+    const IS_BIT: bool = T::IS_BIT;
+    fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
+        T::read(reader).map(|_| Self::default())
+    }
+    fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
+        T::default().write(writer);
+    }
+    fn show(&self) -> String {
+        if T::IS_BIT {
+            false.show()
+        } else {
+            "(ignored)".into()
+        }
+    }
+    fn is_silent(&self) -> bool {
+        true
+    }
+}
+
+impl Argument for bool {
+    const IS_BIT: bool = true;
+    #[inline]
+    fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
+        reader.bit()
+    }
+    #[inline]
+    fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
+        writer.bit(*self);
+    }
+    fn show(&self) -> String {
+        if *self { "1".into() } else { "0".into() }
+    }
+    fn is_silent(&self) -> bool {
+        !self
+    }
+}
+
+macro_rules! integers {
+    ($($int:ty: $parser:ident)*) => {$(
+        impl Argument for $int {
+            #[inline]
+            fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
+                reader.parse($parser)
+            }
+            #[inline]
+            fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
+                writer.put(&self.to_be_bytes());
+            }
+            fn show(&self) -> String {
+                self.to_string()
+            }
+            fn is_silent(&self) -> bool {
+                *self == 0
+            }
+        }
+    )*};
+}
+
+integers! { u8: be_u8  u16: be_u16  u32: be_u32  u64: be_u64 }
+
+/// shortstr = octet *octet
+impl Argument for ShortString {
+    #[inline]
+    fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
+        let octets = reader.parse(|i| nom::Parser::parse(&mut length_data(be_u8), i))?;
+        Self::try_from(octets).map_err(|_| DecodeError::Truncated)
+    }
+    #[inline]
+    fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
+        writer.put(&[self.len()]);
+        writer.put(self.as_bytes());
+    }
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+    fn is_silent(&self) -> bool {
+        self.is_empty()
+    }
+    fn is_utf8(&self) -> bool {
+        self.as_str().is_ok()
+    }
+}
+
+fn read_longstr(reader: &mut ArgReader<'_>) -> Result<Bytes, DecodeError> {
+    let octets = reader.parse(|i| nom::Parser::parse(&mut length_data(be_u32), i))?;
+    Ok(reader.payload.slice_ref(octets))
+}
+
+fn write_longstr<S: Sink>(octets: &Bytes, writer: &mut ArgWriter<'_, S>) {
+    writer.put(&table::length_of(octets.len()).to_be_bytes());
+    writer.put(octets);
+}
+
+/// longstr = long *octet
+impl Argument for LongString {
+    fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
+        read_longstr(reader).map(Self)
+    }
+    fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
+        write_longstr(&self.0, writer);
+    }
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+    fn is_silent(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Argument for Secret {
+    const IS_SECRET: bool = true;
+    fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
+        read_longstr(reader).map(Self)
+    }
+    fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
+        write_longstr(&self.0, writer);
+    }
+    /// In clear: whoever prints it has asked for it, see [`Redact`](super::annotate::Redact).
+    fn show(&self) -> String {
+        format!("\"{}\"", self.0.escape_ascii())
+    }
+}
+
+/// table = long *(shortstr octet value)
+impl Argument for FieldTable {
+    fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
+        let payload = reader.payload;
+        reader.parse(|i| table::field_table(i, payload, 1))
+    }
+    fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
+        self.encode(writer);
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+    fn is_silent(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+macro_rules! newtypes {
+    ($($Type:ident($inner:ty), $silent:expr;)*) => {$(
+        impl Argument for $Type {
+            #[inline]
+            fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
+                <$inner>::read(reader).map(Self)
+            }
+            #[inline]
+            fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
+                self.0.write(writer);
+            }
+            fn show(&self) -> String {
+                self.0.show()
+            }
+            fn is_silent(&self) -> bool {
+                $silent && self.0.is_silent()
+            }
+            fn is_utf8(&self) -> bool {
+                self.0.is_utf8()
+            }
+        }
+    )*};
+}
+
+// The last column: whether zero or "" goes without saying. A delivery tag of 0 means "all so far".
+newtypes! {
+    ConsumerTag(ShortString), true;
+    DeliveryTag(u64),         false;
+    ReplyCode(u16),           false;
+}
+
+#[cfg(any(test, feature = "proptest"))]
+mod arbitrary {
+    use proptest::prelude::*;
+
+    impl<T: std::fmt::Debug + Clone + Default> Arbitrary for super::Reserved<T> {
+        type Parameters = ();
+        type Strategy = Just<Self>;
+        fn arbitrary_with((): ()) -> Self::Strategy {
+            Just(Self::default())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut ArgWriter<'_, BytesMut>)) -> BytesMut {
+        let mut sink = BytesMut::new();
+        let mut writer = ArgWriter::new(&mut sink);
+        write(&mut writer);
+        writer.finish();
+        sink
+    }
+
+    #[test]
+    fn the_first_bit_is_the_lowest_and_a_ninth_opens_an_octet() {
+        // TYPE-3, TYPE-5
+        let nine = [true, false, true, false, false, false, false, false, true];
+        let octets = written(|w| nine.iter().for_each(|bit| bit.write(w)));
+        assert_eq!(octets[..], [0b101, 1]);
+
+        let payload = octets.freeze();
+        let mut reader = ArgReader::new(&payload);
+        assert_eq!(nine.map(|_| bool::read(&mut reader).unwrap()), nine);
+        reader.finish().unwrap();
+    }
+
+    #[test]
+    fn any_other_value_ends_a_run_of_bits() {
+        // TYPE-3
+        let octets = written(|w| {
+            true.write(w);
+            7u8.write(w);
+            true.write(w);
+        });
+        assert_eq!(octets[..], [1, 7, 1]);
+    }
+
+    #[test]
+    fn unused_bits_are_ignored() {
+        // TYPE-4
+        let payload = Bytes::from_static(&[0xfe]);
+        assert!(!bool::read(&mut ArgReader::new(&payload)).unwrap());
+    }
+}

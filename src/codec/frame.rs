@@ -1,0 +1,440 @@
+//! # The frame: an envelope with a length in front and a mark at the end
+//!
+//! ```text
+//!  0        1        3              7                    7+n      8+n
+//!  +--------+--------+--------------+--------------------+--------+
+//!  | type   | channel| payload size | payload (n octets) | 0xCE   |
+//!  | u8     | u16    | u32 = n      |                    | u8     |
+//!  +--------+--------+--------------+--------------------+--------+
+//! ```
+//!
+//! TCP delivers octets, not frames, so a frame may arrive in any number of pieces (FRAME-10) and several may arrive
+//! at once (FRAME-11). The size is compared with the limit as soon as its seven octets are here, before one octet of
+//! the payload is waited for (FRAME-6). After a framing error nobody knows where the next frame begins, so the
+//! decoder stays broken (FRAME-13).
+//!
+//! Read next: [`args`](super::args).
+
+use bytes::{Buf, Bytes, BytesMut};
+use nom::{
+    Parser,
+    bytes::streaming::take,
+    number::streaming::{be_u8, be_u16, be_u32},
+};
+
+use super::{
+    Parse,
+    args::Sink,
+    domain::{ChannelId, MethodId},
+    ensure,
+    error::{BadFrame, DecodeError},
+    method::Method,
+    properties::ContentHeader,
+    table::length_of,
+};
+
+/// What a client says first, and a broker's whole answer to anything else: `AMQP`, 0, 0, 9, 1. HDR-1, HDR-3
+pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
+
+/// The octet after every payload. FRAME-2
+pub const FRAME_END: u8 = 0xCE;
+
+/// What a frame costs besides its payload, in octets: seven before it and one after it.
+pub const FRAME_OVERHEAD: u32 = 8;
+
+/// The smallest frame-max anyone may ask for, and the one in force until the tuning is over. FRAME-8, TUNE-5
+pub const FRAME_MIN_SIZE: u32 = 4096;
+
+/// One frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frame {
+    /// The lane it travels in.
+    pub channel: ChannelId,
+    /// What it carries.
+    pub payload: Payload,
+}
+
+/// The four frame types.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Payload {
+    /// Type 1: a class-id, a method-id and the method's arguments.
+    Method(Method),
+    /// Type 2: what the method before it carries: its size and its 14 properties.
+    Header(Box<ContentHeader>),
+    /// Type 3: octets of a body, shared with the buffer they were read into.
+    Body(Bytes),
+    /// Type 8: nothing but a sign of life.
+    Heartbeat,
+}
+
+impl Payload {
+    /// The first octet of the frame.
+    pub const fn frame_type(&self) -> u8 {
+        match self {
+            Self::Method(_) => 1,
+            Self::Header(_) => 2,
+            Self::Body(_) => 3,
+            Self::Heartbeat => 8,
+        }
+    }
+}
+
+impl Frame {
+    /// Appends the frame's octets. The lengths are known beforehand, so the buffer grows at most once.
+    pub fn encode(&self, out: &mut BytesMut) {
+        match &self.payload {
+            Payload::Method(method) => encode_method(self.channel, method, out),
+            Payload::Header(header) => encode_header(self.channel, header, out),
+            Payload::Body(octets) => encode_body(self.channel, octets, out),
+            Payload::Heartbeat => encode_heartbeat(out),
+        }
+    }
+}
+
+pub(crate) fn encode_method(channel: ChannelId, method: &Method, out: &mut BytesMut) {
+    envelope(1, channel, method.encoded_len(), out, |out| {
+        method.encode(out);
+    });
+}
+
+pub(crate) fn encode_header(channel: ChannelId, header: &ContentHeader, out: &mut BytesMut) {
+    envelope(2, channel, header.encoded_len(), out, |out| {
+        header.encode(out);
+    });
+}
+
+pub(crate) fn encode_body(channel: ChannelId, octets: &[u8], out: &mut BytesMut) {
+    envelope(3, channel, octets.len(), out, |out| out.put(octets));
+}
+
+pub(crate) fn encode_heartbeat(out: &mut BytesMut) {
+    envelope(8, ChannelId::CONTROL, 0, out, |_| {});
+}
+
+fn envelope(
+    kind: u8,
+    channel: ChannelId,
+    size: usize,
+    out: &mut BytesMut,
+    payload: impl FnOnce(&mut BytesMut),
+) {
+    out.reserve(size + 8);
+    let [c0, c1] = channel.0.to_be_bytes();
+    let [s0, s1, s2, s3] = length_of(size).to_be_bytes();
+    out.put(&[kind, c0, c1, s0, s1, s2, s3]);
+    payload(out);
+    out.put(&[FRAME_END]);
+}
+
+/// Cuts a stream of octets into frames, however the stream was split on its way.
+#[derive(Debug, Clone)]
+pub struct FrameDecoder {
+    max_payload: u32,
+    max_header_payload: u32,
+    broken: Option<BadFrame>,
+}
+
+impl FrameDecoder {
+    /// A decoder for the time before tuning, when frame-max is 4096. FRAME-8
+    pub const fn new() -> Self {
+        Self {
+            max_payload: FRAME_MIN_SIZE,
+            max_header_payload: FRAME_MIN_SIZE,
+            broken: None,
+        }
+    }
+
+    /// Sets the limits: `frame_max` in octets as negotiated, `header_max` for content header frames (FRAME-19).
+    ///
+    /// Like RabbitMQ we take a *payload* of up to frame-max octets, though the envelope makes that frame eight octets
+    /// longer than frame-max: a tolerance on input only. FRAME-6
+    pub const fn set_limits(&mut self, frame_max: u32, header_max: u32) {
+        self.max_payload = frame_max;
+        self.max_header_payload = if header_max > frame_max {
+            header_max
+        } else {
+            frame_max
+        };
+    }
+
+    /// Takes one frame off the front of `inbound`, or `None` until the rest of it has arrived.
+    ///
+    /// # Errors
+    /// [`BadFrame`], and the same again ever after: there is no way to find the next frame. FRAME-13
+    pub fn decode(&mut self, inbound: &mut BytesMut) -> Result<Option<Frame>, BadFrame> {
+        if let Some(broken) = self.broken {
+            return Err(broken);
+        }
+        let result = self.frame(inbound);
+        self.broken = result.as_ref().err().copied();
+        result
+    }
+
+    fn frame(&self, inbound: &mut BytesMut) -> Result<Option<Frame>, BadFrame> {
+        let (kind, channel, size) = match raw_frame(inbound, self) {
+            Ok((_, raw)) => (raw.kind, raw.channel, raw.payload.len()),
+            Err(nom::Err::Incomplete(_)) => return Ok(None),
+            Err(nom::Err::Error(error) | nom::Err::Failure(error)) => {
+                return Err(BadFrame {
+                    channel: ChannelId::CONTROL,
+                    method: MethodId::NONE,
+                    error,
+                });
+            }
+        };
+        let mut frame = inbound.split_to(size + 8);
+        frame.advance(7);
+        frame.truncate(size);
+        let payload = payload(kind, channel, frame.freeze())?;
+        Ok(Some(Frame { channel, payload }))
+    }
+
+    fn limit(&self, kind: u8) -> u32 {
+        if kind == 2 {
+            self.max_header_payload
+        } else {
+            self.max_payload
+        }
+    }
+}
+
+impl Default for FrameDecoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+struct RawFrame<'a> {
+    kind: u8,
+    channel: ChannelId,
+    payload: &'a [u8],
+}
+
+/// frame = type channel size payload frame-end
+///
+/// The only streaming parser here: inside the envelope the end is known, so running out of octets there is an error
+/// and never a reason to wait (TYPE-2).
+fn raw_frame<'a>(i: &'a [u8], limits: &FrameDecoder) -> Parse<'a, RawFrame<'a>> {
+    let (i, (kind, channel, size)) = (be_u8, be_u16.map(ChannelId), be_u32).parse(i)?;
+    let limit = limits.limit(kind);
+    ensure(
+        size <= limit,
+        DecodeError::FrameTooLarge {
+            size,
+            limit: limit - FRAME_OVERHEAD,
+        },
+    )?;
+    let (i, (payload, end)) = (take(size), be_u8).parse(i)?;
+    ensure(end == FRAME_END, DecodeError::FrameEnd { found: end })?;
+    Ok((
+        i,
+        RawFrame {
+            kind,
+            channel,
+            payload,
+        },
+    ))
+}
+
+/// payload = method / content-header / content-body / heartbeat
+fn payload(kind: u8, channel: ChannelId, octets: Bytes) -> Result<Payload, BadFrame> {
+    let bad = |method, error| BadFrame {
+        channel,
+        method,
+        error,
+    };
+    match kind {
+        1 => Method::decode(&octets)
+            .map(Payload::Method)
+            .map_err(|(method, error)| bad(method, error)),
+        2 => ContentHeader::decode(&octets)
+            .map(Payload::Header)
+            .map_err(|error| bad(MethodId::NONE, error)),
+        3 => Ok(Payload::Body(octets)),
+        8 if octets.is_empty() && channel == ChannelId::CONTROL => Ok(Payload::Heartbeat),
+        8 => Err(bad(MethodId::NONE, DecodeError::Heartbeat)),
+        unknown => Err(bad(MethodId::NONE, DecodeError::FrameType(unknown))),
+    }
+}
+
+#[cfg(any(test, feature = "proptest"))]
+mod arbitrary {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    impl Arbitrary for Frame {
+        type Parameters = ();
+        type Strategy = BoxedStrategy<Self>;
+        fn arbitrary_with((): ()) -> Self::Strategy {
+            let body = prop::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from);
+            let payload = prop_oneof![
+                4 => any::<Method>().prop_map(Payload::Method),
+                2 => any::<ContentHeader>().prop_map(|header| Payload::Header(Box::new(header))),
+                2 => body.prop_map(Payload::Body),
+            ];
+            let heartbeat = Self {
+                channel: ChannelId::CONTROL,
+                payload: Payload::Heartbeat,
+            };
+            prop_oneof![
+                8 => (any::<ChannelId>(), payload).prop_map(|(channel, payload)| Self { channel, payload }),
+                1 => Just(heartbeat),
+            ]
+            .boxed()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encoded(frames: &[Frame]) -> BytesMut {
+        let mut out = BytesMut::new();
+        for frame in frames {
+            frame.encode(&mut out);
+        }
+        out
+    }
+
+    fn decoder() -> FrameDecoder {
+        let mut decoder = FrameDecoder::new();
+        decoder.set_limits(1 << 20, 1 << 20);
+        decoder
+    }
+
+    proptest! {
+        /// METH-1, PROP-2, CONTENT-1: what was encoded is what is decoded, and no octet is left.
+        #[test]
+        fn every_frame_survives_the_wire(frame: Frame) {
+            let mut octets = encoded(std::slice::from_ref(&frame));
+            prop_assert_eq!(decoder().decode(&mut octets), Ok(Some(frame)));
+            prop_assert!(octets.is_empty());
+        }
+
+        /// FRAME-10, FRAME-11: any split of the stream gives the same frames, one octet at a time included.
+        #[test]
+        fn any_split_gives_the_same_frames(
+            frames in prop::collection::vec(any::<Frame>(), 1..5),
+            pieces in prop::collection::vec(1usize..40, 1..60),
+        ) {
+            let stream = encoded(&frames);
+            for pieces in [pieces, vec![1]] {
+                let (mut decoder, mut inbound, mut got) = (decoder(), BytesMut::new(), Vec::new());
+                let (mut rest, mut pieces) = (&stream[..], pieces.iter().cycle());
+                while !rest.is_empty() {
+                    let (piece, later) = rest.split_at(rest.len().min(*pieces.next().unwrap()));
+                    inbound.extend_from_slice(piece);
+                    rest = later;
+                    while let Some(frame) = decoder.decode(&mut inbound).unwrap() {
+                        got.push(frame);
+                    }
+                }
+                prop_assert_eq!(&got, &frames);
+            }
+        }
+
+        /// FRAME-10: a proper prefix asks for more and is never an error.
+        #[test]
+        fn a_prefix_is_never_an_error(frame: Frame, cut in any::<prop::sample::Index>()) {
+            let mut octets = encoded(&[frame]);
+            octets.truncate(cut.index(octets.len()));
+            prop_assert_eq!(decoder().decode(&mut octets), Ok(None));
+        }
+
+        /// The length is known before the octets: the buffer grows once, to exactly what is needed.
+        #[test]
+        fn lengths_are_predicted_exactly(frame: Frame) {
+            let size = match &frame.payload {
+                Payload::Method(method) => method.encoded_len(),
+                Payload::Header(header) => header.encoded_len(),
+                Payload::Body(octets) => octets.len(),
+                Payload::Heartbeat => 0,
+            };
+            prop_assert_eq!(encoded(&[frame]).len(), size + 8);
+        }
+
+        /// SEC-11: any octets are a frame, the beginning of one, or a typed error.
+        #[test]
+        fn no_octets_panic(octets in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut inbound = BytesMut::from(&octets[..]);
+            let mut decoder = decoder();
+            while let Ok(Some(frame)) = decoder.decode(&mut inbound) {
+                encoded(&[frame]);
+            }
+        }
+    }
+
+    /// A strategy per row, so that no row depends on luck: the 64 methods each make the trip.
+    #[test]
+    fn every_row_of_the_table_survives_the_wire() {
+        let strategies = Method::strategies();
+        assert_eq!(strategies.len(), 64);
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(64));
+        for strategy in strategies {
+            let trip = |method: Method| {
+                let frame = Frame {
+                    channel: ChannelId(1),
+                    payload: Payload::Method(method),
+                };
+                let mut octets = encoded(std::slice::from_ref(&frame));
+                prop_assert_eq!(decoder().decode(&mut octets), Ok(Some(frame)));
+                Ok(())
+            };
+            runner.run(&strategy, trip).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_frame_is_refused_by_its_first_seven_octets() {
+        // FRAME-6, FRAME-8, SEC-12: nothing of the payload is here, and the largest size does not overflow.
+        for size in [FRAME_MIN_SIZE + 1, u32::MAX] {
+            let mut inbound = BytesMut::from(&[1, 0, 1][..]);
+            inbound.extend_from_slice(&size.to_be_bytes());
+            let error = FrameDecoder::new().decode(&mut inbound).unwrap_err().error;
+            assert_eq!(
+                error,
+                DecodeError::FrameTooLarge {
+                    size,
+                    limit: FRAME_MIN_SIZE - 8
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn a_broken_decoder_stays_broken() {
+        // FRAME-13: the second frame is fine, but nobody can know that.
+        let mut inbound =
+            BytesMut::from(&[8, 0, 0, 0, 0, 0, 0, 0x00, 8, 0, 0, 0, 0, 0, 0, FRAME_END][..]);
+        let mut decoder = FrameDecoder::new();
+        assert_eq!(
+            decoder.decode(&mut inbound).unwrap_err().error,
+            DecodeError::FrameEnd { found: 0 }
+        );
+        assert_eq!(
+            decoder.decode(&mut inbound).unwrap_err().error,
+            DecodeError::FrameEnd { found: 0 }
+        );
+    }
+
+    #[test]
+    fn a_body_shares_the_buffer_it_was_read_into() {
+        let mut inbound = encoded(&[Frame {
+            channel: ChannelId(1),
+            payload: Payload::Body(vec![7; 5000].into()),
+        }]);
+        let room = inbound.as_ptr() as usize..inbound.as_ptr() as usize + inbound.len();
+        let Some(Frame {
+            payload: Payload::Body(body),
+            ..
+        }) = decoder().decode(&mut inbound).unwrap()
+        else {
+            panic!("a body was encoded")
+        };
+        assert!(room.contains(&(body.as_ptr() as usize)));
+    }
+}

@@ -1,0 +1,79 @@
+//! # Chapter 1: bytes become frames, frames become methods and content
+//!
+//! ```text
+//!  01 00 01 00 00 00 15 00 32 00 0a 00 00 09 72 70 63 .. 02 00 00 00 00 ce      octets
+//!  └─────── envelope ───────┴──────────────── payload ────────────────┴┘       frame.rs
+//!  type 1, channel 1, size 21 │ queue.declare "rpc_queue" durable               method.rs
+//! ```
+//!
+//! This layer is pure: octets in, values out, and the other way round. It knows nothing of connections, of who
+//! speaks, or of what may be said when. A [`FrameDecoder`] cuts the stream and decodes each frame; [`Frame::encode`]
+//! does the reverse and cannot fail, because a value that cannot be encoded cannot be built.
+//!
+//! ```
+//! use amqp_rpc::codec::{ChannelId, Frame, FrameDecoder, Payload, QueueDeclare};
+//! use bytes::BytesMut;
+//!
+//! let declare = QueueDeclare { queue: "rpc_queue".try_into()?, durable: true, ..Default::default() };
+//! let frame = Frame { channel: ChannelId(1), payload: Payload::Method(declare.into()) };
+//!
+//! let mut octets = BytesMut::new();
+//! frame.encode(&mut octets);
+//! assert_eq!(octets[7..11], [0, 50, 0, 10]); // class 50, method 10
+//!
+//! assert_eq!(FrameDecoder::new().decode(&mut octets)?, Some(frame));
+//! assert!(octets.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Nothing here panics, whatever the octets (SEC-11), and no memory is reserved for a length that a peer has only
+//! announced (SEC-1).
+//!
+//! Reading order: [`frame`], [`args`], [`table`], [`method`], [`properties`], [`annotate`]; the words are in [`domain`],
+//! the mistakes in [`error`].
+
+pub mod annotate;
+pub mod args;
+pub mod domain;
+pub mod error;
+pub mod frame;
+pub mod method;
+pub mod properties;
+pub mod table;
+
+use nom::IResult;
+
+pub use self::{
+    annotate::{Redact, annotate},
+    domain::{
+        ChannelId, ConsumerTag, DeliveryTag, LongString, MethodId, ReplyCode, Scope, Secret,
+        ShortString, TooLong,
+    },
+    error::{BadFrame, DecodeError},
+    frame::{
+        FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, Frame, FrameDecoder, PROTOCOL_HEADER, Payload,
+    },
+    method::*,
+    properties::{BASIC_CLASS, ContentHeader, PROPERTIES, Properties},
+    table::{FieldTable, FieldValue},
+};
+
+/// A shortstr literal, its length checked by the compiler: `short!("rpc_queue")`.
+#[macro_export]
+macro_rules! short {
+    ($text:literal) => {
+        const { $crate::codec::ShortString::literal($text) }
+    };
+}
+
+/// A parser in nom's form: what is left and what was read, or what is wrong.
+pub(crate) type Parse<'a, T> = IResult<&'a [u8], T, DecodeError>;
+
+/// Fails for good, in the form nom wants: no other alternative is tried and no octet is waited for.
+pub(crate) fn ensure(holds: bool, otherwise: DecodeError) -> Result<(), nom::Err<DecodeError>> {
+    if holds {
+        Ok(())
+    } else {
+        Err(nom::Err::Failure(otherwise))
+    }
+}

@@ -1,0 +1,197 @@
+//! # The content header: a size and fourteen properties
+//!
+//! ```text
+//! payload = class-id weight body-size flags *property
+//!           00 3c    00 00  u64       u16   only those whose flag is set, in the order of the flags
+//! ```
+//!
+//! Method bits run from the low bit up; these flags run from the *high* bit down (PROP-1). A clear flag means that
+//! the property is absent, which is not the same as present and empty (PROP-3), so every field is an `Option`.
+//!
+//! Read next: [`annotate`](super::annotate).
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    args::{ArgReader, ArgWriter, Argument, Count, Sink},
+    domain::ShortString,
+    ensure,
+    error::DecodeError,
+    table::FieldTable,
+};
+
+/// The class every content belongs to: basic.
+pub const BASIC_CLASS: u16 = 60;
+
+/// What stands between a carrying method and the body.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ContentHeader {
+    /// The class of the method before it: 60. PROP-8
+    pub class_id: u16,
+    /// The octets of all body frames together: a claim, not an allocation. PROP-10
+    pub body_size: u64,
+    /// The properties.
+    pub properties: Properties,
+}
+
+macro_rules! properties {
+    ($($bit:literal $name:literal $field:ident: $ty:ty,)*) => {
+        /// The fourteen properties of a message. All are optional, and all reach the consumer unchanged. PROP-11
+        ///
+        /// `type` is [`kind`](Self::kind) here, the word being taken. `delivery_mode` 2 is persistent, `timestamp`
+        /// counts seconds since 1970, `expiration` is a decimal number of milliseconds, as text.
+        #[derive(Debug, Clone, PartialEq, Default)]
+        pub struct Properties { $(
+            #[doc = concat!("`", $name, "`, announced by bit ", $bit, " of the flags.")]
+            pub $field: Option<$ty>,
+        )* }
+
+        impl Properties {
+            /// The flag word: a bit for each property that is present. PROP-1
+            pub fn flags(&self) -> u16 {
+                0 $(| u16::from(self.$field.is_some()) << $bit)*
+            }
+
+            /// Reads those that `flags` announces, in the order of the bits, without gaps. PROP-2
+            fn read(flags: u16, reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
+                Ok(Self { $(
+                    $field: if flags & (1 << $bit) != 0 { Some(reader.field($name)?) } else { None },
+                )* })
+            }
+
+            fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
+                $(if let Some(value) = &self.$field { value.write(writer); })*
+            }
+
+            fn each_property(
+                &self,
+                see: &mut dyn FnMut(&'static str, String) -> std::fmt::Result,
+            ) -> std::fmt::Result {
+                $(if let Some(value) = &self.$field { see($name, value.show())?; })*
+                Ok(())
+            }
+        }
+
+        /// The flag bit and the name of each property, in wire order.
+        pub const PROPERTIES: &[(u8, &str)] = &[$(($bit, $name)),*];
+
+        #[cfg(any(test, feature = "proptest"))]
+        mod arbitrary {
+            use proptest::prelude::*;
+
+            use super::*;
+
+            impl Arbitrary for Properties {
+                type Parameters = ();
+                type Strategy = BoxedStrategy<Self>;
+                fn arbitrary_with((): ()) -> Self::Strategy {
+                    let present = any::<u16>();
+                    let all = properties!(@all $($field: $ty),*);
+                    (present, all).prop_map(|(present, mut all)| {
+                        $(if present & (1 << $bit) == 0 { all.$field = None; })*
+                        all
+                    }).boxed()
+                }
+            }
+
+            impl Arbitrary for ContentHeader {
+                type Parameters = ();
+                type Strategy = BoxedStrategy<Self>;
+                fn arbitrary_with((): ()) -> Self::Strategy {
+                    (any::<u16>(), any::<u64>(), any::<Properties>())
+                        .prop_map(|(class_id, body_size, properties)| Self { class_id, body_size, properties })
+                        .boxed()
+                }
+            }
+        }
+    };
+    (@all $($field:ident: $ty:ty),*) => {{
+        let mut all = Just(Properties::default()).boxed();
+        $(all = (all, any::<$ty>()).prop_map(|(all, value)| Properties { $field: Some(value), ..all }).boxed();)*
+        all
+    }};
+}
+
+properties! {
+    15 "content-type"     content_type: ShortString,
+    14 "content-encoding" content_encoding: ShortString,
+    13 "headers"          headers: FieldTable,
+    12 "delivery-mode"    delivery_mode: u8,
+    11 "priority"         priority: u8,
+    10 "correlation-id"   correlation_id: ShortString,
+     9 "reply-to"         reply_to: ShortString,
+     8 "expiration"       expiration: ShortString,
+     7 "message-id"       message_id: ShortString,
+     6 "timestamp"        timestamp: u64,
+     5 "type"             kind: ShortString,
+     4 "user-id"          user_id: ShortString,
+     3 "app-id"           app_id: ShortString,
+     2 "cluster-id"       cluster_id: ShortString,
+}
+
+/// Bit 0: another flag word follows. Class basic never needs one. PROP-4
+const CONTINUATION: u16 = 1;
+
+impl ContentHeader {
+    /// Octets of the payload.
+    pub fn encoded_len(&self) -> usize {
+        let mut count = Count::default();
+        self.encode_to(&mut count);
+        count.0
+    }
+
+    pub(crate) fn encode(&self, out: &mut BytesMut) {
+        self.encode_to(out);
+    }
+
+    fn encode_to<S: Sink>(&self, sink: &mut S) {
+        let mut writer = ArgWriter::new(sink);
+        self.class_id.write(&mut writer);
+        0u16.write(&mut writer);
+        self.body_size.write(&mut writer);
+        self.properties.flags().write(&mut writer);
+        self.properties.write(&mut writer);
+    }
+
+    pub(crate) fn decode(payload: &Bytes) -> Result<Box<Self>, DecodeError> {
+        Self::read(&mut ArgReader::new(payload))
+    }
+
+    /// content-header = class-id weight body-size flags *property
+    pub(crate) fn read(reader: &mut ArgReader<'_>) -> Result<Box<Self>, DecodeError> {
+        let class_id = reader.field("class-id")?;
+        let weight: u16 = reader.field("weight")?;
+        ensure(weight == 0, DecodeError::Weight(weight))?;
+        let body_size = reader.field("body-size")?;
+        let flags: u16 = reader.field("flags")?;
+        ensure(flags & CONTINUATION == 0, DecodeError::FlagsContinuation)?;
+        let properties = Properties::read(flags, reader)?;
+        reader.finish()?;
+        Ok(Box::new(Self {
+            class_id,
+            body_size,
+            properties,
+        }))
+    }
+}
+
+impl Properties {
+    /// A copy that shares no octet with the buffer it was read from.
+    #[must_use]
+    pub fn into_owned(mut self) -> Self {
+        self.headers = self.headers.map(FieldTable::into_owned);
+        self
+    }
+}
+
+/// What is present: `content-type="text/plain" correlation-id="1"`.
+impl std::fmt::Display for Properties {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut between = "";
+        self.each_property(&mut |name, value| {
+            write!(f, "{between}{name}={value}")?;
+            between = " ";
+            Ok(())
+        })
+    }
+}

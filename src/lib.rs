@@ -1,0 +1,3 @@
+//! AMQP 0-9-1 from the octets up.
+pub mod codec;
+pub mod protocol;

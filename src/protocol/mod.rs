@@ -1,0 +1,3 @@
+//! Chapter 2
+pub mod content;
+pub mod ledger;
