@@ -29,7 +29,7 @@
 //! Nothing here panics, whatever the octets (SEC-11), and no memory is reserved for a length that a peer has only
 //! announced (SEC-1).
 //!
-//! Reading order: [`frame`], [`args`], [`table`], [`method`], [`properties`], [`annotate`]; the words are in [`domain`],
+//! Reading order: [`frame`], [`args`], [`table`], [`method`], [`properties`], [`mod@annotate`]; the words are in [`domain`],
 //! the mistakes in [`error`].
 
 pub mod annotate;
