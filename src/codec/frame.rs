@@ -160,33 +160,39 @@ impl FrameDecoder {
     /// Takes one frame off the front of `inbound`, or `None` until the rest of it has arrived.
     ///
     /// # Errors
-    /// [`BadFrame`], and the same again ever after: there is no way to find the next frame. FRAME-13
+    /// [`BadFrame`]. When the envelope itself is wrong, the same error comes ever after: there is no way to find the
+    /// next frame (FRAME-13). When only the payload is, its frame has been taken off and the next one can be read,
+    /// which a closing connection does (CLOSE-3).
     pub fn decode(&mut self, inbound: &mut BytesMut) -> Result<Option<Frame>, BadFrame> {
+        let Some((kind, channel, octets)) = self.cut(inbound)? else {
+            return Ok(None);
+        };
+        let payload = payload(kind, channel, octets)?;
+        Ok(Some(Frame { channel, payload }))
+    }
+
+    /// Whether an envelope was wrong, so that nothing can be read any more. FRAME-13
+    pub const fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    fn cut(&mut self, inbound: &mut BytesMut) -> Result<Option<(u8, ChannelId, Bytes)>, BadFrame> {
         if let Some(broken) = self.broken {
             return Err(broken);
         }
-        let result = self.frame(inbound);
-        self.broken = result.as_ref().err().copied();
-        result
-    }
-
-    fn frame(&self, inbound: &mut BytesMut) -> Result<Option<Frame>, BadFrame> {
         let (kind, channel, size) = match raw_frame(inbound, self) {
             Ok((_, raw)) => (raw.kind, raw.channel, raw.payload.len()),
             Err(nom::Err::Incomplete(_)) => return Ok(None),
             Err(nom::Err::Error(error) | nom::Err::Failure(error)) => {
-                return Err(BadFrame {
-                    channel: ChannelId::CONTROL,
-                    method: MethodId::NONE,
-                    error,
-                });
+                let bad = BadFrame { channel: ChannelId::CONTROL, method: MethodId::NONE, error };
+                self.broken = Some(bad);
+                return Err(bad);
             }
         };
         let mut frame = inbound.split_to(size + 8);
         frame.advance(7);
         frame.truncate(size);
-        let payload = payload(kind, channel, frame.freeze())?;
-        Ok(Some(Frame { channel, payload }))
+        Ok(Some((kind, channel, frame.freeze())))
     }
 
     fn limit(&self, kind: u8) -> u32 {
