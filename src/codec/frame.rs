@@ -184,7 +184,11 @@ impl FrameDecoder {
             Ok((_, raw)) => (raw.kind, raw.channel, raw.payload.len()),
             Err(nom::Err::Incomplete(_)) => return Ok(None),
             Err(nom::Err::Error(error) | nom::Err::Failure(error)) => {
-                let bad = BadFrame { channel: ChannelId::CONTROL, method: MethodId::NONE, error };
+                let bad = BadFrame {
+                    channel: ChannelId::CONTROL,
+                    method: MethodId::NONE,
+                    error,
+                };
                 self.broken = Some(bad);
                 return Err(bad);
             }

@@ -389,6 +389,11 @@ pub struct MethodRow {
 }
 
 impl MethodRow {
+    /// Whether the method is itself an answer: the `-ok`s, and `get-empty`.
+    pub fn is_reply(&self) -> bool {
+        self.name.ends_with("-ok") || self.id == BasicGetEmpty::ID
+    }
+
     /// The row of this id, if there is one.
     pub fn of(id: MethodId) -> Option<&'static Self> {
         METHODS

@@ -1,3 +1,57 @@
-//! Chapter 2
+//! # Chapter 2: frames become events, and a conversation has an order
+//!
+//! ```text
+//!            receive(octets)                      poll_event() -> Event
+//!   socket ─────────────────> ┌──────────────┐ ─────────────────────────> whoever sits above:
+//!            transmit(octets) │  Connection  │   send(channel, method)     a client or a broker
+//!          <───────────────── └──────────────┘ <─────────────────────────
+//!                               tick(now) / deadline()
+//! ```
+//!
+//! This layer is pure as well: no socket, no clock, no task. Time is an argument, a timer is a question
+//! ([`Connection::deadline`]), and both ends of the wire are the same type. That is what makes the tests read like
+//! transcripts: two connections, joined in memory, and no waiting.
+//!
+//! **The contract.** Tell it the time, then change one thing, then drain everything, and only then change the next:
+//!
+//! ```
+//! use amqp_rpc::protocol::{ClientConfig, Connection, Event, ServerConfig};
+//! use bytes::BytesMut;
+//! use std::time::Instant;
+//!
+//! let now = Instant::now();
+//! let mut client = Connection::client(ClientConfig::default(), now);
+//! let mut broker = Connection::server(ServerConfig::default(), now);
+//! let (mut to_broker, mut to_client) = (BytesMut::new(), BytesMut::new());
+//! for _ in 0..4 {
+//!     client.transmit(&mut to_broker);
+//!     while broker.receive(&mut to_broker) {}
+//!     broker.transmit(&mut to_client);
+//!     while client.receive(&mut to_client) {}
+//! }
+//! assert!(matches!(client.poll_event(), Some(Event::Opened(_))));
+//! ```
+//!
+//! Everything a peer can do wrong is a [`Violation`]: a value with a blame, a reply code, a scope and the method at
+//! fault. The scope decides what is lost, and nothing else is.
+//!
+//! Reading order: [`handshake`], [`tuning`], `channel`, [`content`], [`ledger`], `heartbeat`, [`connection`],
+//! [`error`].
+
+mod channel;
+pub mod connection;
 pub mod content;
+pub mod error;
+pub mod handshake;
+mod heartbeat;
 pub mod ledger;
+pub mod tuning;
+
+pub use self::{
+    connection::{Connection, Event},
+    content::Message,
+    error::{Blame, Cause, CloseReason, Greeting, Violation},
+    handshake::{BODY_LIMIT, ClientConfig, Credentials, Mechanism, Opened, ServerConfig},
+    ledger::Ledger,
+    tuning::Tuning,
+};

@@ -1,0 +1,124 @@
+//! Closing: who says it, what is lost with it, and how long the other side has to answer.
+
+use std::time::Duration;
+
+use super::{
+    super::{
+        channel::Stage as ChannelStage,
+        error::{Cause, CloseReason, Violation},
+        handshake::ClientHandshake,
+        heartbeat::Heartbeat,
+    },
+    Connection, Event, Stage, not_open,
+};
+use crate::codec::{
+    ChannelClose, ChannelId, ConnectionCloseOk, Method, MethodId, Payload, ReplyCode, Scope,
+    Sender, frame::encode_method,
+};
+
+/// How long the other side has for its close-ok, or to hang up after ours. CLOSE-7, CLOSE-8
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The same after a framing error, when nothing that comes can be understood. ERR-7
+const BROKEN_CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
+impl Connection {
+    pub(super) fn closed_by_peer(&mut self, reason: CloseReason) {
+        self.reply(&[ConnectionCloseOk::default().into()]);
+        self.channels.clear();
+        self.events
+            .push_back(Event::Closed(Cause::ClosedByPeer(reason)));
+        match self.side {
+            // The one that heard close-ok hangs up, and that is the client in either case. CLOSE-6, CLOSE-7
+            Sender::Broker => self.wait(Stage::Lingering, CLOSE_LIMIT),
+            _ => self.over(),
+        }
+    }
+
+    pub(super) fn while_closing(&mut self, channel: ChannelId, payload: &Payload) {
+        match payload {
+            Payload::Method(Method::ConnectionClose(_)) if channel == ChannelId::CONTROL => {
+                self.reply(&[ConnectionCloseOk::default().into()]); // CLOSE-5, CLOSE-9
+            }
+            Payload::Method(Method::ConnectionCloseOk(_)) if channel == ChannelId::CONTROL => {
+                self.over();
+            }
+            _ => {} // CLOSE-2
+        }
+    }
+
+    /// A hard error of the peer's, wherever it happened. ERR-2
+    pub(super) fn broken(&mut self, code: ReplyCode, method: MethodId, text: &str) {
+        self.violated(Violation::by_peer(code, ChannelId::CONTROL, method, text));
+    }
+
+    pub(super) fn violated(&mut self, violation: Violation) {
+        let reason = CloseReason::from(&violation);
+        match (&self.stage, violation.scope()) {
+            (Stage::Open, Scope::Channel) => {
+                let _ = self.start_channel_close(
+                    violation.channel,
+                    &reason,
+                    Cause::Violation(violation),
+                );
+            }
+            // CONN-18: from open on there is somebody to tell.
+            (
+                Stage::Open | Stage::Client(_, ClientHandshake::AwaitOpenOk(_)),
+                Scope::Connection,
+            ) => {
+                self.start_close(&reason, Cause::Violation(violation));
+            }
+            _ => self.end(Cause::Violation(violation)),
+        }
+    }
+
+    pub(super) fn start_channel_close(
+        &mut self,
+        channel: ChannelId,
+        reason: &CloseReason,
+        cause: Cause,
+    ) -> Result<(), Violation> {
+        let Some(lane) = self
+            .channels
+            .get_mut(&channel)
+            .filter(|lane| lane.stage == ChannelStage::Open)
+        else {
+            return Err(not_open(channel, ChannelClose::ID));
+        };
+        lane.stage = ChannelStage::Closing;
+        encode_method(channel, &reason.on_channel().into(), &mut self.outbound);
+        self.events.push_back(Event::ChannelClosed(channel, cause));
+        Ok(())
+    }
+
+    pub(super) fn start_close(&mut self, reason: &CloseReason, cause: Cause) {
+        encode_method(
+            ChannelId::CONTROL,
+            &reason.on_connection().into(),
+            &mut self.outbound,
+        );
+        self.channels.clear();
+        self.events.push_back(Event::Closed(cause));
+        self.wait(
+            Stage::Closing,
+            if self.decoder.is_broken() {
+                BROKEN_CLOSE_LIMIT
+            } else {
+                CLOSE_LIMIT
+            },
+        );
+    }
+
+    pub(super) fn wait(&mut self, stage: Stage, limit: Duration) {
+        self.stage = stage;
+        self.until = Some(self.now + limit);
+    }
+
+    pub(super) fn over(&mut self) {
+        self.stage = Stage::Over;
+        self.until = None;
+        self.heartbeat = Heartbeat::off(self.now);
+        self.channels.clear();
+    }
+}
