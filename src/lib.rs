@@ -1,3 +1,5 @@
 //! AMQP 0-9-1 from the octets up.
+pub mod client;
 pub mod codec;
+mod driver;
 pub mod protocol;

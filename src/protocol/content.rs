@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A content cannot be aborted and nothing of the same channel may come between its frames (CONTENT-7); other
-//! channels and heartbeats may. The [`Assembler`] is the whole rule: three states, and an arm for everything illegal
-//! that names what was due. [`Message`] is what comes out, and [`bodies`] is the way back.
+//! channels and heartbeats may. The `Assembler` is the whole rule: three states, and an arm for everything illegal
+//! that names what was due. [`Message`] is what comes out, and `bodies` is the way back.
 //!
 //! Read next: [`ledger`](super::ledger).
 

@@ -1,0 +1,452 @@
+//! # Consuming: deliveries, and acknowledgements that cannot go wrong
+//!
+//! A consumer with acknowledgements yields [`Delivery`], which is settled by a method that takes it: a second ack does
+//! not compile, and neither does one on another channel, since the delivery knows its own (ACK-12, ACK-2). A no-ack
+//! consumer yields [`Received`], which has nothing to acknowledge.
+//!
+//! What waits for a consumer is bounded: by its prefetch, or in octets where the broker knows no bound. At the bound
+//! the connection is no longer read, and TCP makes the broker wait.
+
+use std::{
+    ops::Deref,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::mpsc;
+
+use super::{error::Error, handle::Handle, session::Command};
+use crate::{
+    codec::{
+        BasicAck, BasicCancel, BasicDeliver, BasicNack, BasicReject, ConsumerTag, DeliveryTag,
+        Method, Properties, ShortString,
+    },
+    protocol::Message,
+};
+
+/// A message that a consumer or a get received.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Received {
+    /// The exchange it was published to. CONS-10
+    pub exchange: ShortString,
+    /// The key it was published with.
+    pub routing_key: ShortString,
+    /// Whether it was delivered before and not acknowledged. A false proves nothing (CONS-19).
+    pub redelivered: bool,
+    /// Properties and body. They share the read buffer they came in: see [`into_owned`](Self::into_owned).
+    pub message: Message,
+}
+
+impl Received {
+    /// The fourteen properties.
+    pub fn properties(&self) -> &Properties {
+        &self.message.properties
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        &self.message.body
+    }
+
+    /// A copy in an allocation of its own. A body is a slice of a read buffer of 64 KiB, which lives as long as the
+    /// slice: what is kept for long should not be the slice.
+    #[must_use]
+    pub fn into_owned(mut self) -> Self {
+        self.message = self.message.into_owned();
+        self
+    }
+}
+
+/// A message that has to be settled: with [`ack`](Self::ack), [`nack`](Self::nack) or [`reject`](Self::reject).
+///
+/// Dropped, it stays unacknowledged until its channel closes, and is then delivered again, as redelivered (CHAN-11).
+#[derive(Debug)]
+#[must_use = "a delivery that is not settled is delivered again once the channel closes"]
+pub struct Delivery {
+    received: Received,
+    acker: Acker,
+}
+
+impl Deref for Delivery {
+    type Target = Received;
+    fn deref(&self) -> &Received {
+        &self.received
+    }
+}
+
+impl Delivery {
+    pub(crate) fn new(received: Received, acker: Acker) -> Self {
+        Self { received, acker }
+    }
+
+    /// Done: the broker may forget it. There is no reply; an error shows as a close of the channel (ACK-8).
+    ///
+    /// # Errors
+    /// [`Error::ChannelClosed`] or [`Error::ConnectionClosed`]: the message will be delivered again.
+    ///
+    /// # Cancel safety
+    /// A dropped future has sent the ack or has not, and the delivery is gone either way: it may come again.
+    pub async fn ack(self) -> Result<(), Error> {
+        self.acker.ack().await
+    }
+
+    /// Not done: back to its old place in the queue (`requeue`), or dropped. A requeued message comes again at once
+    /// and for ever (ACK-13).
+    ///
+    /// # Errors
+    /// As for [`ack`](Self::ack).
+    ///
+    /// # Cancel safety
+    /// As for [`ack`](Self::ack).
+    pub async fn nack(self, requeue: bool) -> Result<(), Error> {
+        self.acker.nack(requeue).await
+    }
+
+    /// The same in the words of 0-9-1 without RabbitMQ's extension.
+    ///
+    /// # Errors
+    /// As for [`ack`](Self::ack).
+    ///
+    /// # Cancel safety
+    /// As for [`ack`](Self::ack).
+    pub async fn reject(self, requeue: bool) -> Result<(), Error> {
+        self.acker.reject(requeue).await
+    }
+
+    /// The message and the means to settle it, apart: to move one into a handler and keep the other.
+    pub fn into_parts(self) -> (Received, Acker) {
+        (self.received, self.acker)
+    }
+
+    /// As [`Received::into_owned`].
+    pub fn into_owned(self) -> Self {
+        Self {
+            received: self.received.into_owned(),
+            acker: self.acker,
+        }
+    }
+}
+
+/// The means to settle one delivery, once.
+#[derive(Debug)]
+#[must_use = "a delivery that is not settled is delivered again once the channel closes"]
+pub struct Acker {
+    tag: DeliveryTag,
+    handle: Handle,
+}
+
+impl Acker {
+    pub(crate) fn new(tag: DeliveryTag, handle: Handle) -> Self {
+        Self { tag, handle }
+    }
+
+    /// As [`Delivery::ack`].
+    ///
+    /// # Errors
+    /// As for [`Delivery::ack`].
+    ///
+    /// # Cancel safety
+    /// As for [`Delivery::ack`].
+    pub async fn ack(self) -> Result<(), Error> {
+        self.handle
+            .send(BasicAck {
+                delivery_tag: self.tag,
+                multiple: false,
+            })
+            .await
+    }
+
+    /// As [`Delivery::nack`].
+    ///
+    /// # Errors
+    /// As for [`Delivery::ack`].
+    ///
+    /// # Cancel safety
+    /// As for [`Delivery::ack`].
+    pub async fn nack(self, requeue: bool) -> Result<(), Error> {
+        self.handle
+            .send(BasicNack {
+                delivery_tag: self.tag,
+                multiple: false,
+                requeue,
+            })
+            .await
+    }
+
+    /// As [`Delivery::reject`].
+    ///
+    /// # Errors
+    /// As for [`Delivery::ack`].
+    ///
+    /// # Cancel safety
+    /// As for [`Delivery::ack`].
+    pub async fn reject(self, requeue: bool) -> Result<(), Error> {
+        self.handle
+            .send(BasicReject {
+                delivery_tag: self.tag,
+                requeue,
+            })
+            .await
+    }
+}
+
+/// What a consumer yields: [`Delivery`] or [`Received`].
+pub trait Item: sealed::Sealed + Send + 'static {
+    #[doc(hidden)]
+    fn from_parts(received: Received, tag: DeliveryTag, handle: &Handle) -> Self;
+}
+
+impl Item for Delivery {
+    fn from_parts(received: Received, tag: DeliveryTag, handle: &Handle) -> Self {
+        Self::new(received, Acker::new(tag, handle.clone()))
+    }
+}
+
+impl Item for Received {
+    fn from_parts(received: Received, _: DeliveryTag, _: &Handle) -> Self {
+        received
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Delivery {}
+    impl Sealed for super::Received {}
+}
+
+/// How much may wait for one consumer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Bound {
+    /// As many messages as the broker may send unacknowledged.
+    Messages(usize),
+    Octets(usize),
+}
+
+/// The session's end of a consumer's queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Sink {
+    pub(crate) tag: ConsumerTag,
+    no_ack: bool,
+    bound: Bound,
+    waiting: mpsc::UnboundedSender<(Received, DeliveryTag)>,
+    level: Arc<Level>,
+}
+
+/// How much waits, and why nothing more comes.
+#[derive(Debug, Default)]
+struct Level {
+    waiting: AtomicUsize,
+    end: OnceLock<ConsumerEnd>,
+}
+
+/// Why a consumer yields nothing more.
+#[derive(Debug, Clone)]
+pub(crate) enum ConsumerEnd {
+    /// The broker ended it: the queue is gone. CONS-17
+    Cancelled,
+    Failed(Error),
+}
+
+impl Sink {
+    /// Queues a delivery, or gives its tag back when nobody is left to take it and it has to be settled.
+    pub(crate) fn push(
+        &mut self,
+        deliver: BasicDeliver,
+        message: Message,
+    ) -> Result<(), DeliveryTag> {
+        let BasicDeliver {
+            delivery_tag,
+            redelivered,
+            exchange,
+            routing_key,
+            ..
+        } = deliver;
+        let weight = self.bound.weight(&message);
+        let received = Received {
+            exchange,
+            routing_key,
+            redelivered,
+            message,
+        };
+        self.level.waiting.fetch_add(weight, Ordering::Relaxed);
+        match self.waiting.send((received, delivery_tag)) {
+            Err(_) if !self.no_ack => Err(delivery_tag),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.level.waiting.load(Ordering::Relaxed) > self.bound.limit() && !self.waiting.is_closed()
+    }
+
+    /// The queue ends behind what is in it.
+    pub(crate) fn end(self, why: ConsumerEnd) {
+        let _ = self.level.end.set(why); // the first cause stays
+    }
+}
+
+impl Bound {
+    fn weight(self, message: &Message) -> usize {
+        match self {
+            Self::Messages(_) => 1,
+            Self::Octets(_) => message.body.len() + size_of::<Received>(),
+        }
+    }
+
+    const fn limit(self) -> usize {
+        match self {
+            Self::Messages(limit) | Self::Octets(limit) => limit,
+        }
+    }
+}
+
+/// A subscription. It ends when it is cancelled, by either side, or when its channel is over.
+///
+/// Dropped, it asks the broker to cancel it and gives back what it has not seen.
+#[derive(Debug)]
+#[must_use = "a consumer that is dropped is cancelled"]
+pub struct Consumer<D: Item = Delivery> {
+    tag: ConsumerTag,
+    handle: Handle,
+    no_ack: bool,
+    bound: Bound,
+    waiting: mpsc::UnboundedReceiver<(Received, DeliveryTag)>,
+    level: Arc<Level>,
+    cancelled: bool,
+    kind: std::marker::PhantomData<fn() -> D>,
+}
+
+impl<D: Item> Consumer<D> {
+    pub(crate) fn new(
+        tag: ConsumerTag,
+        handle: Handle,
+        no_ack: bool,
+        bound: Bound,
+    ) -> (Self, Sink) {
+        let (sender, waiting) = mpsc::unbounded_channel(); // bounded by `Sink::is_full`, which stops the reading
+        let level = Arc::new(Level::default());
+        let sink = Sink {
+            tag: tag.clone(),
+            no_ack,
+            bound,
+            waiting: sender,
+            level: level.clone(),
+        };
+        let (cancelled, kind) = (false, std::marker::PhantomData);
+        (
+            Self {
+                tag,
+                handle,
+                no_ack,
+                bound,
+                waiting,
+                level,
+                cancelled,
+                kind,
+            },
+            sink,
+        )
+    }
+
+    /// The name of the subscription.
+    pub fn tag(&self) -> &ConsumerTag {
+        &self.tag
+    }
+
+    /// The next message, or `None` once the consumer has been cancelled from here and nothing is left.
+    ///
+    /// # Errors
+    /// Once, and then `None`: [`Error::ConsumerCancelled`] when the broker ended it, [`Error::ChannelClosed`] or
+    /// [`Error::ConnectionClosed`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a dropped future took nothing.
+    pub async fn next(&mut self) -> Option<Result<D, Error>> {
+        std::future::poll_fn(|context| self.poll_next(context)).await
+    }
+
+    pub(crate) fn poll_next(
+        &mut self,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<D, Error>>> {
+        self.waiting.poll_recv(context).map(|next| match next {
+            Some((received, tag)) => {
+                self.took(&received.message);
+                Some(Ok(D::from_parts(received, tag, &self.handle)))
+            }
+            None => self.why().map(Err),
+        })
+    }
+
+    /// Makes room, and says so to a connection that waits for it.
+    fn took(&self, message: &Message) {
+        let (weight, limit) = (self.bound.weight(message), self.bound.limit());
+        let before = self.level.waiting.fetch_sub(weight, Ordering::Relaxed);
+        if before > limit && before - weight <= limit {
+            self.handle.make_room();
+        }
+    }
+
+    /// The reason of the end, once.
+    fn why(&mut self) -> Option<Error> {
+        if std::mem::replace(&mut self.cancelled, true) {
+            return None;
+        }
+        Some(match self.level.end.get() {
+            Some(ConsumerEnd::Failed(error)) => error.clone(),
+            Some(ConsumerEnd::Cancelled) => Error::ConsumerCancelled(self.tag.clone()),
+            None => self.handle.over(),
+        })
+    }
+
+    /// Ends the subscription: after this, [`next`](Self::next) yields what was queued already, and then `None`.
+    ///
+    /// # Errors
+    /// [`Error::ChannelClosed`], [`Error::ConnectionClosed`] or [`Error::Timeout`].
+    ///
+    /// # Cancel safety
+    /// A dropped future may have sent the cancel; then the consumer ends all the same.
+    pub async fn cancel(&mut self) -> Result<(), Error> {
+        self.cancelled = true;
+        let cancel = BasicCancel {
+            consumer_tag: self.tag.clone(),
+            no_wait: false,
+        };
+        self.handle.call(cancel).await.map(|_: (Method, _)| ())
+    }
+}
+
+impl<D: Item> Drop for Consumer<D> {
+    fn drop(&mut self) {
+        self.waiting.close();
+        let mut unseen = Vec::new();
+        while let Ok((received, tag)) = self.waiting.try_recv() {
+            self.took(&received.message);
+            if !self.no_ack {
+                unseen.push(tag);
+            }
+        }
+        self.handle.make_room();
+        let (channel, tag) = (self.handle.channel().clone(), self.tag.clone());
+        self.handle.ask(Command::DropConsumer {
+            channel,
+            tag,
+            unseen,
+        });
+    }
+}
+
+/// The same as [`Consumer::next`], for the combinators of the `futures` crates.
+#[cfg(feature = "stream")]
+impl<D: Item> futures_core::Stream for Consumer<D> {
+    type Item = Result<D, Error>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        Self::poll_next(&mut self, context)
+    }
+}

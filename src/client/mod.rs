@@ -1,0 +1,252 @@
+//! # Chapter 4: the client, what a user touches
+//!
+//! ```no_run
+//! use amqp_rpc::client::Connection;
+//! # async fn example() -> Result<(), amqp_rpc::client::Error> {
+//!
+//! let connection = Connection::open("amqp://guest:guest@localhost:5672/%2f").await?;
+//! let channel = connection.open_channel().await?;
+//! channel.publish("", "hello", "world").await?;
+//!
+//! let mut consumer = channel.consume("hello").await?;
+//! while let Some(delivery) = consumer.next().await {
+//!     let delivery = delivery?;
+//!     println!("{}", String::from_utf8_lossy(delivery.body()));
+//!     delivery.ack().await?;
+//! }
+//! connection.close().await
+//! # }
+//! ```
+//!
+//! A [`Connection`] is a task (the [driver](crate#the-one-sentence)) and handles to it; a [`Channel`] is a lane of it.
+//! Every wait has a deadline, and everyone who waits wakes with the first cause when a channel or the connection is
+//! over.
+//!
+//! Reading order: [`options`], [`channel`], [`publish`], [`consumer`], `handle`, `session`, [`error`].
+
+pub mod channel;
+pub mod consumer;
+pub mod error;
+mod handle;
+pub mod options;
+pub mod publish;
+pub(crate) mod session;
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, lookup_host},
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, timeout},
+};
+use tracing::{Instrument, debug_span};
+
+use self::session::{Command, Inbox, Session, Shared};
+pub use self::{
+    channel::{Channel, Got},
+    consumer::{Acker, Consumer, Delivery, Received},
+    error::Error,
+    options::ConnectOptions,
+    publish::{Confirmation, Returns},
+    session::{Confirm, Returned},
+};
+use crate::{
+    codec::ShortString,
+    driver::drive,
+    protocol::{Cause, Connection as Core, Greeting, Opened},
+};
+
+/// Commands that may wait for the connection's task; whoever gives more waits.
+const COMMANDS: usize = 1024;
+
+/// An open connection. Cheap to clone; it closes when [`close`](Self::close) is called, or when the last clone,
+/// channel, consumer and delivery of it are gone.
+#[derive(Debug, Clone)]
+pub struct Connection(Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) drops: mpsc::UnboundedSender<Command>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) opened: Opened,
+    pub(crate) operation_timeout: Duration,
+    pub(crate) consumer_octets: usize,
+    ended: watch::Receiver<()>,
+}
+
+impl Connection {
+    /// Connects, logs in and enters the virtual host, as a URI says.
+    ///
+    /// # Errors
+    /// [`Error::Uri`]; [`Error::Connect`] when nothing listens; [`Error::ConnectionClosed`] with what the broker said,
+    /// or what seems to answer there if it is no AMQP 0-9-1 broker.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves nothing behind but a connection that closes itself.
+    pub async fn open(uri: &str) -> Result<Self, Error> {
+        Self::connect(uri.parse()?).await
+    }
+
+    /// The same with options. All addresses of the host are tried in turn: `localhost` is often `::1` first.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    /// As for [`open`](Self::open).
+    pub async fn connect(options: ConnectOptions) -> Result<Self, Error> {
+        let stream = dial(&options).await?;
+        let peer = stream.peer_addr();
+        let silent = options.config.handshake_timeout;
+        let (reader, writer) = stream.into_split();
+        match (Self::over(reader, writer, options).await, peer) {
+            (Err(Error::ConnectionClosed(Cause::HandshakeTimeout { .. })), Ok(peer)) => {
+                let cause = Cause::HandshakeTimeout { limit: silent };
+                let cause = who_is_there(peer).await.map_or(cause, Cause::NotAmqp);
+                Err(Error::ConnectionClosed(cause))
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// The same over octet streams that are there already: an in-process pipe, a tunnel, a tap.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionClosed`] with what the broker said.
+    ///
+    /// # Cancel safety
+    /// As for [`open`](Self::open).
+    pub async fn over<R, W>(reader: R, writer: W, options: ConnectOptions) -> Result<Self, Error>
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        let (commands, bounded) = mpsc::channel(COMMANDS);
+        let (drops, dropped) = mpsc::unbounded_channel(); // one command per handle that existed
+        let (opening, opened) = oneshot::channel();
+        let (ended_sender, ended) = watch::channel(());
+        let shared = Arc::new(Shared::new());
+        let span = debug_span!("connection", address = %options.address());
+        let core = Core::client(options.config, Instant::now().into_std());
+        let inbox = Inbox {
+            bounded,
+            drops: dropped,
+        };
+        let session = Session::new(shared.clone(), inbox, opening, ended_sender);
+        tokio::spawn(drive(reader, writer, core, session).instrument(span));
+        let opened = opened.await.unwrap_or_else(|_| Err(shared.over()))?;
+        let (operation_timeout, consumer_octets) =
+            (options.operation_timeout, options.consumer_octets);
+        Ok(Self(Arc::new(Inner {
+            commands,
+            drops,
+            shared,
+            opened,
+            operation_timeout,
+            consumer_octets,
+            ended,
+        })))
+    }
+
+    /// Opens a channel on the lowest free number.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionClosed`], [`Error::Timeout`], or 530 when channel-max channels are open.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves no channel behind.
+    pub async fn open_channel(&self) -> Result<Channel, Error> {
+        let (reply, answer) = oneshot::channel();
+        let over = || self.0.shared.over();
+        let channel = self.0.within("channel.open", async {
+            self.0
+                .commands
+                .send(Command::OpenChannel { reply })
+                .await
+                .map_err(|_| over())?;
+            answer.await.unwrap_or_else(|_| Err(over()))
+        });
+        Ok(Channel::new(self.0.clone(), channel.await?))
+    }
+
+    /// What the handshake agreed on, and what the broker says of itself.
+    pub fn opened(&self) -> &Opened {
+        &self.0.opened
+    }
+
+    /// Why the connection is over, once it is.
+    pub fn cause(&self) -> Option<&Cause> {
+        self.0.shared.cause.get()
+    }
+
+    /// Whether the broker asks publishers to stop, with its reason: `connection.blocked`. BLOCK-3
+    pub fn blocked(&self) -> watch::Receiver<Option<ShortString>> {
+        self.0.shared.blocked.subscribe()
+    }
+
+    /// Waits until the connection is over, whoever ended it, and says why.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn closed(&self) -> Cause {
+        let _ = self.0.ended.clone().changed().await; // an error is the end
+        self.cause().cloned().unwrap_or(Cause::ClosedHere)
+    }
+
+    /// Closes the connection and waits until the broker has heard it. What waits for an answer fails.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionClosed`] with the first cause, if that was another.
+    ///
+    /// # Cancel safety
+    /// A dropped future may have closed the connection.
+    pub async fn close(self) -> Result<(), Error> {
+        let _ = self.0.commands.send(Command::Close).await; // an error is the end
+        match self.closed().await {
+            Cause::ClosedHere => Ok(()),
+            cause => Err(Error::ConnectionClosed(cause)),
+        }
+    }
+}
+
+/// Tries the host's addresses one after the other, each within the time limit.
+async fn dial(options: &ConnectOptions) -> Result<TcpStream, Error> {
+    let address = options.address();
+    let failed = |error: io::Error| Error::Connect {
+        address: address.clone(),
+        source: Arc::new(error),
+    };
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for peer in lookup_host((options.host.as_str(), options.port))
+        .await
+        .map_err(failed)?
+    {
+        match timeout(options.config.handshake_timeout, TcpStream::connect(peer)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true).map_err(failed)?; // we gather our writes ourselves
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(failed(last))
+}
+
+/// A web server waits politely for the end of a line that AMQP never sends. Ask it in its own language, on a
+/// connection of its own, once ours has been met with silence.
+async fn who_is_there(peer: std::net::SocketAddr) -> Option<Greeting> {
+    let ask = async {
+        let mut stream = TcpStream::connect(peer).await.ok()?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.ok()?;
+        let mut answer = [0; 8];
+        stream.read_exact(&mut answer).await.ok()?;
+        Greeting::recognise(&answer, true)
+    };
+    match timeout(Duration::from_secs(1), ask).await.ok().flatten() {
+        Some(http @ Greeting::Http) => Some(http),
+        _ => None,
+    }
+}

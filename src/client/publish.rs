@@ -1,0 +1,196 @@
+//! Publishing: with no answer, with a confirm, and what comes back when no queue took it.
+
+use std::sync::PoisonError;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    channel::Channel,
+    error::Error,
+    handle::Handle,
+    session::{Command, Confirm, Confirming, Publish, Returned},
+};
+use crate::{
+    codec::{
+        BASIC_CLASS, BasicPublish, ConfirmSelect, ContentHeader, Properties, ReplyCode, ShortString,
+    },
+    protocol::{Message, Violation},
+};
+
+/// Returned messages that may wait to be taken.
+const RETURNS: usize = 1024;
+
+impl Channel {
+    /// Publishes a message to an exchange; "" routes to the queue that the routing key names. There is no answer:
+    /// whether it arrived is not known without confirms (PUB-7).
+    ///
+    /// # Errors
+    /// [`Error::ChannelClosed`] or [`Error::ConnectionClosed`] if it is known to be over, [`Error::TooLong`], or 311
+    /// when the properties do not fit a frame.
+    ///
+    /// # Cancel safety
+    /// A dropped future has sent all of it or nothing.
+    pub async fn publish<X, K>(
+        &self,
+        exchange: X,
+        routing_key: K,
+        message: impl Into<Message>,
+    ) -> Result<(), Error>
+    where
+        X: TryInto<ShortString>,
+        K: TryInto<ShortString>,
+        Error: From<X::Error> + From<K::Error>,
+    {
+        let (exchange, routing_key) = (exchange.try_into()?, routing_key.try_into()?);
+        self.publish_with(
+            BasicPublish {
+                exchange,
+                routing_key,
+                ..Default::default()
+            },
+            message,
+        )
+        .await
+    }
+
+    /// The same with every option: `mandatory` brings a message back that no queue takes, see [`returns`](Self::returns).
+    ///
+    /// # Errors
+    /// As for [`publish`](Self::publish).
+    ///
+    /// # Cancel safety
+    /// As for [`publish`](Self::publish).
+    pub async fn publish_with(
+        &self,
+        method: BasicPublish,
+        message: impl Into<Message>,
+    ) -> Result<(), Error> {
+        self.hand_over(method, message.into(), None).await
+    }
+
+    /// Publishes on a channel in confirm mode and returns as soon as the message is handed over; what the broker made
+    /// of it is the returned value's to say.
+    ///
+    /// # Errors
+    /// As for [`publish`](Self::publish).
+    ///
+    /// # Cancel safety
+    /// As for [`publish`](Self::publish).
+    pub async fn publish_confirmed(
+        &self,
+        method: BasicPublish,
+        message: impl Into<Message>,
+    ) -> Result<Confirmation, Error> {
+        let (sender, outcome) = oneshot::channel();
+        self.hand_over(method, message.into(), Some(sender)).await?;
+        Ok(Confirmation {
+            outcome,
+            handle: self.handle().clone(),
+        })
+    }
+
+    async fn hand_over(
+        &self,
+        method: BasicPublish,
+        message: Message,
+        confirm: Confirming,
+    ) -> Result<(), Error> {
+        let Message { properties, body } = message;
+        let properties = self.fitting(properties)?;
+        let channel = self.handle().channel().clone();
+        self.handle()
+            .command(Command::Publish(Box::new(Publish {
+                channel,
+                method,
+                properties,
+                body,
+                confirm,
+            })))
+            .await
+    }
+
+    /// A content header is never split, so it is checked while there is somebody to tell. CONTENT-15
+    fn fitting(&self, properties: Properties) -> Result<Properties, Error> {
+        let header = ContentHeader {
+            class_id: BASIC_CLASS,
+            body_size: 0,
+            properties,
+        };
+        let (size, limit) = (
+            header.encoded_len(),
+            self.handle().connection().opened.tuning.body_limit(),
+        );
+        if size <= limit {
+            return Ok(header.properties);
+        }
+        let text = format!("the properties take {size} octets, a frame has room for {limit}");
+        Err(Violation::ours(
+            ReplyCode::CONTENT_TOO_LARGE,
+            self.id(),
+            BasicPublish::ID,
+            text,
+        )
+        .into())
+    }
+
+    /// From now on the broker acknowledges each publish on this channel. CONF-1
+    ///
+    /// # Errors
+    /// [`Error::ChannelClosed`], [`Error::ConnectionClosed`] or [`Error::Timeout`].
+    pub async fn confirm_select(&self) -> Result<(), Error> {
+        self.request(ConfirmSelect { no_wait: false })
+            .await
+            .map(drop)
+    }
+
+    /// The mandatory messages that come back from now on. A return has no link to its publish but its own properties
+    /// (PUB-6). At most 1024 wait to be taken; a second call takes over from the first.
+    pub fn returns(&self) -> Returns {
+        let (sender, returned) = mpsc::channel(RETURNS);
+        *self
+            .handle()
+            .channel()
+            .returns
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        Returns(returned)
+    }
+}
+
+/// Mandatory messages that came back, oldest first.
+#[derive(Debug)]
+pub struct Returns(mpsc::Receiver<Returned>);
+
+impl Returns {
+    /// The next one, or `None` once the channel is over.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a dropped future took nothing.
+    pub async fn next(&mut self) -> Option<Returned> {
+        self.0.recv().await
+    }
+}
+
+/// What became of one publish.
+#[derive(Debug)]
+#[must_use = "without waiting for it a confirm is of no use"]
+pub struct Confirmation {
+    outcome: oneshot::Receiver<Result<Confirm, Error>>,
+    handle: Handle,
+}
+
+impl Confirmation {
+    /// Waits until the broker has acknowledged the message, or refused it.
+    ///
+    /// # Errors
+    /// [`Error::NotConfirming`]; [`Error::ChannelClosed`] or [`Error::ConnectionClosed`]: the outcome is unknown then
+    /// (CONF-8); [`Error::Timeout`].
+    ///
+    /// # Cancel safety
+    /// A dropped future changes nothing: the message was sent.
+    pub async fn outcome(self) -> Result<Confirm, Error> {
+        let Self { outcome, handle } = self;
+        let wait = async { outcome.await.unwrap_or_else(|_| Err(handle.over())) };
+        handle.connection().within("basic.publish", wait).await
+    }
+}

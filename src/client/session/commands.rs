@@ -1,0 +1,190 @@
+//! What users ask for.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use tokio::sync::oneshot;
+use tracing::debug;
+
+use super::{
+    super::{consumer::ConsumerEnd, error::Error},
+    Answer, ChannelShared, Command, Confirming, Lane, Opening, Publish, Session, Waiter,
+};
+use crate::{
+    codec::{BasicCancel, BasicReject, ConsumerTag, DeliveryTag, Method},
+    protocol::{CloseReason, Connection as Core, Ledger},
+};
+
+impl Session {
+    pub(super) fn open_channel(&mut self, core: &mut Core, reply: Opening) {
+        match core.open_channel() {
+            Ok(id) => {
+                let shared = ChannelShared {
+                    id,
+                    cause: OnceLock::new(),
+                    returns: Mutex::new(None),
+                };
+                let waiting = VecDeque::from([Waiter::Open(reply)]);
+                let (consumers, confirms) = (HashMap::new(), None);
+                let shared = Arc::new(shared);
+                self.lanes.insert(
+                    id,
+                    Lane {
+                        shared,
+                        waiting,
+                        closing: None,
+                        consumers,
+                        confirms,
+                    },
+                );
+            }
+            Err(violation) => {
+                let error = self
+                    .shared
+                    .cause
+                    .get()
+                    .map_or_else(|| violation.into(), |_| self.shared.over());
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    pub(super) fn call(
+        &mut self,
+        core: &mut Core,
+        channel: &Arc<ChannelShared>,
+        method: &Method,
+        reply: oneshot::Sender<Answer>,
+    ) {
+        let sent = self
+            .lane(channel)
+            .and_then(|lane| Ok((lane, core.send(channel.id, method.clone())?)));
+        match sent {
+            Ok((lane, ())) => {
+                if matches!(method, Method::ConfirmSelect(_)) && lane.confirms.is_none() {
+                    lane.confirms = Some(Ledger::new()); // CONF-2: the next publish is number 1
+                }
+                if method.awaits_reply() {
+                    lane.waiting.push_back(Waiter::Answer(reply));
+                }
+            }
+            Err(error) => _ = reply.send(Err(error)),
+        }
+    }
+
+    pub(super) fn publish(&mut self, core: &mut Core, publish: Publish) {
+        let Publish {
+            channel,
+            method,
+            properties,
+            body,
+            confirm,
+        } = publish;
+        let fail = |confirm: Confirming, error: Error| {
+            if let Some(confirm) = confirm {
+                let _ = confirm.send(Err(error));
+            } else {
+                // The channel closed in between; its users hear why at their next call.
+                debug!(%error, "a publish was not sent");
+            }
+        };
+        let lane = match self.lane(&channel) {
+            Ok(lane) if confirm.is_some() && lane.confirms.is_none() => {
+                return fail(confirm, Error::NotConfirming);
+            }
+            Ok(lane) => lane,
+            Err(error) => return fail(confirm, error),
+        };
+        match core.send_content(channel.id, method, properties, &body) {
+            Ok(()) => {
+                if let Some(confirms) = &mut lane.confirms {
+                    confirms.push(confirm); // CONF-9: counted in the step that wrote it
+                }
+            }
+            Err(violation) => fail(confirm, violation.into()),
+        }
+    }
+
+    pub(super) fn close_channel(
+        &mut self,
+        core: &mut Core,
+        channel: &Arc<ChannelShared>,
+        reply: Option<oneshot::Sender<Answer>>,
+    ) {
+        let lane = match self.lane(channel) {
+            Ok(lane) => lane,
+            Err(error) => return reply.map_or((), |reply| _ = reply.send(Err(error))),
+        };
+        match (
+            core.close_channel(channel.id, &CloseReason::goodbye()),
+            reply,
+        ) {
+            (Ok(()), reply) => lane.closing = reply,
+            (Err(violation), Some(reply)) => _ = reply.send(Err(violation.into())),
+            (Err(_), None) => {}
+        }
+    }
+
+    pub(super) fn drop_consumer(
+        &mut self,
+        core: &mut Core,
+        channel: &Arc<ChannelShared>,
+        consumer_tag: ConsumerTag,
+        unseen: Vec<DeliveryTag>,
+    ) {
+        let Ok(lane) = self.lane(channel) else { return };
+        for delivery_tag in unseen {
+            let _ = core.send(
+                channel.id,
+                BasicReject {
+                    delivery_tag,
+                    requeue: true,
+                },
+            );
+        }
+        let known = lane.consumers.contains_key(&consumer_tag);
+        if known
+            && core
+                .send(
+                    channel.id,
+                    BasicCancel {
+                        consumer_tag,
+                        no_wait: false,
+                    },
+                )
+                .is_ok()
+        {
+            lane.waiting.push_back(Waiter::Nobody);
+        }
+    }
+}
+
+impl Command {
+    /// Tells whoever asked that it will not be done.
+    pub(super) fn fail(self, error: &Error) {
+        match self {
+            Self::OpenChannel { reply } => _ = reply.send(Err(error.clone())),
+            Self::Call { reply, .. }
+            | Self::CloseChannel {
+                reply: Some(reply), ..
+            } => {
+                _ = reply.send(Err(error.clone()));
+            }
+            Self::Consume { reply, sink, .. } => {
+                sink.end(ConsumerEnd::Failed(error.clone()));
+                let _ = reply.send(Err(error.clone()));
+            }
+            Self::Publish(publish) => {
+                if let Some(confirm) = publish.confirm {
+                    let _ = confirm.send(Err(error.clone()));
+                }
+            }
+            Self::Send { .. }
+            | Self::CloseChannel { .. }
+            | Self::DropConsumer { .. }
+            | Self::Close => {}
+        }
+    }
+}

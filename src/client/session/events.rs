@@ -1,0 +1,210 @@
+//! What the broker says.
+
+use std::sync::PoisonError;
+
+use tokio::sync::mpsc;
+use tracing::{debug, trace, warn};
+
+use super::{
+    super::{consumer::ConsumerEnd, error::Error},
+    ChannelShared, Confirm, Confirming, Lane, Returned, Session, Waiter,
+};
+use crate::{
+    codec::{BasicReject, ChannelId, ConnectionBlocked, DeliveryTag, Method},
+    protocol::{Cause, Connection as Core, Ledger, Message},
+};
+
+impl Session {
+    pub(super) fn reply(
+        &mut self,
+        core: &mut Core,
+        channel: ChannelId,
+        method: Method,
+        message: Option<Message>,
+    ) {
+        let Some(lane) = self.lanes.get_mut(&channel) else {
+            return;
+        };
+        if let Method::BasicCancelOk(cancel_ok) = &method {
+            lane.consumers.remove(&cancel_ok.consumer_tag); // CONS-13: no delivery follows
+        }
+        if matches!(method, Method::ChannelCloseOk(_)) {
+            if let Some(reply) = self.lanes.remove(&channel).and_then(|lane| lane.closing) {
+                let _ = reply.send(Ok((method, None)));
+            }
+            return;
+        }
+        match lane.waiting.pop_front() {
+            Some(Waiter::Open(reply)) => {
+                let shared = lane.shared.clone();
+                if reply.send(Ok(shared.clone())).is_err() {
+                    self.close_channel(core, &shared, None); // nobody waits for it any more
+                }
+            }
+            Some(Waiter::Answer(reply)) => _ = reply.send(Ok((method, message))),
+            Some(Waiter::Nobody) | None => {}
+        }
+    }
+
+    pub(super) fn content(
+        &mut self,
+        core: &mut Core,
+        channel: ChannelId,
+        method: Method,
+        message: Message,
+    ) {
+        let Some(lane) = self.lanes.get_mut(&channel) else {
+            return;
+        };
+        match method {
+            Method::BasicDeliver(deliver) => match lane.consumers.get_mut(&deliver.consumer_tag) {
+                Some(sink) => {
+                    if let Err(tag) = sink.push(deliver, message) {
+                        // The consumer was dropped and its cancel has not been answered yet. CONS-14
+                        let _ = core.send(
+                            channel,
+                            BasicReject {
+                                delivery_tag: tag,
+                                requeue: true,
+                            },
+                        );
+                    }
+                    if sink.is_full() {
+                        trace!(consumer = %sink.tag, "the queue of a consumer is full: the socket is not read");
+                        self.shared.set_in_the_way(Some(sink.tag.clone()));
+                        self.full = Some(sink.clone());
+                    }
+                }
+                None => {
+                    debug!(consumer = %deliver.consumer_tag, "a delivery for a consumer that is not here");
+                }
+            },
+            Method::BasicReturn(reason) => returned(&lane.shared, Returned { reason, message }),
+            _ => {}
+        }
+    }
+
+    pub(super) fn method(&mut self, channel: ChannelId, method: Method) {
+        match method {
+            Method::BasicAck(ack) => {
+                self.confirmed(channel, ack.delivery_tag, ack.multiple, Confirm::Ack);
+            }
+            Method::BasicNack(nack) => {
+                self.confirmed(channel, nack.delivery_tag, nack.multiple, Confirm::Nack);
+            }
+            Method::BasicCancel(cancel) => {
+                // CONS-18: not answered, since no-wait is set; the consumer ends with an error that says so.
+                let lane = self.lanes.get_mut(&channel);
+                if let Some(sink) =
+                    lane.and_then(|lane| lane.consumers.remove(&cancel.consumer_tag))
+                {
+                    sink.end(ConsumerEnd::Cancelled);
+                }
+            }
+            Method::ConnectionBlocked(ConnectionBlocked { reason }) => {
+                warn!(%reason, "the broker blocks publishers");
+                self.shared.blocked.send_replace(Some(reason));
+            }
+            Method::ConnectionUnblocked(_) => _ = self.shared.blocked.send_replace(None),
+            method => debug!(%channel, %method, "nothing to do"),
+        }
+    }
+
+    pub(super) fn confirmed(
+        &mut self,
+        channel: ChannelId,
+        tag: DeliveryTag,
+        multiple: bool,
+        outcome: Confirm,
+    ) {
+        let Some(confirms) = self
+            .lanes
+            .get_mut(&channel)
+            .and_then(|lane| lane.confirms.as_mut())
+        else {
+            return;
+        };
+        let settle = |(_, waiter): (_, Confirming)| {
+            if let Some(waiter) = waiter {
+                let _ = waiter.send(Ok(outcome)); // whoever waited may have given up
+            }
+        };
+        if multiple {
+            confirms.settle_through(tag).for_each(settle); // CONF-4
+        } else if let Ok(one) = confirms.settle(tag, false) {
+            one.for_each(settle);
+        }
+    }
+
+    /// Everyone who waits hears why, and so does everyone who asks later. CHAN-10, CONF-8
+    pub(super) fn channel_closed(&mut self, channel: ChannelId, cause: &Cause) {
+        let Some(lane) = self.lanes.get_mut(&channel) else {
+            return;
+        };
+        let _ = lane.shared.cause.set(cause.clone());
+        lane.end(&Error::ChannelClosed(cause.clone()));
+        if !matches!(cause, Cause::ClosedHere | Cause::Violation(_)) {
+            self.lanes.remove(&channel); // else the close-ok is still owed
+        }
+    }
+
+    pub(super) fn closed(&mut self, cause: Cause) {
+        let cause = self.shared.cause.get_or_init(|| cause).clone();
+        let error = Error::ConnectionClosed(cause);
+        if let Some(opening) = self.opening.take() {
+            let _ = opening.send(Err(error.clone()));
+        }
+        for (_, mut lane) in std::mem::take(&mut self.lanes) {
+            lane.end(&error);
+            if let Some(reply) = lane.closing {
+                let _ = reply.send(Err(error.clone()));
+            }
+        }
+        self.inbox.bounded.close();
+        while let Ok(command) = self.inbox.bounded.try_recv() {
+            command.fail(&error);
+        }
+    }
+}
+
+impl Lane {
+    fn end(&mut self, error: &Error) {
+        for waiter in self.waiting.drain(..) {
+            match waiter {
+                Waiter::Open(reply) => _ = reply.send(Err(error.clone())),
+                Waiter::Answer(reply) => _ = reply.send(Err(error.clone())),
+                Waiter::Nobody => {}
+            }
+        }
+        for (_, sink) in self.consumers.drain() {
+            sink.end(ConsumerEnd::Failed(error.clone()));
+        }
+        for (_, confirm) in self.confirms.iter_mut().flat_map(Ledger::drain) {
+            if let Some(confirm) = confirm {
+                let _ = confirm.send(Err(error.clone()));
+            }
+        }
+        *self
+            .shared
+            .returns
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn returned(channel: &ChannelShared, returned: Returned) {
+    let mut listener = channel
+        .returns
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let Some(open) = listener.as_ref() else {
+        return debug!("a message was returned and nobody listens for it");
+    };
+    match open.try_send(returned) {
+        Ok(()) => {}
+        Err(mpsc::error::TrySendError::Full(lost)) => {
+            warn!(routing_key = %lost.reason.routing_key, "a returned message was dropped: nobody takes them");
+        }
+        Err(mpsc::error::TrySendError::Closed(_)) => *listener = None,
+    }
+}

@@ -1,0 +1,306 @@
+//! The client's side of the driver: commands in, events out, and who waits for what.
+//!
+//! Everything here runs in the connection's own task, one thing at a time, so a publish gets its number in the very
+//! step that writes its frames (CONF-9), and a consumer is registered before its `basic.consume` leaves (CONS-4).
+
+mod commands;
+mod events;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::{consumer::Sink, error::Error};
+use crate::{
+    codec::{BasicPublish, ChannelId, ConsumerTag, DeliveryTag, Method, Properties, ShortString},
+    driver::Application,
+    protocol::{Cause, CloseReason, Connection as Core, Event, Ledger, Message, Opened},
+};
+
+/// What is known of a connection outside its task.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Why it is over, once it is. The first cause stays. ERR-10
+    pub(crate) cause: OnceLock<Cause>,
+    /// Why the broker does not want to hear from publishers now, if so. BLOCK-1
+    pub(crate) blocked: watch::Sender<Option<ShortString>>,
+    /// The consumer whose queue is full.
+    in_the_way: Mutex<Option<ConsumerTag>>,
+    /// A consumer made room.
+    pub(crate) room: Arc<Notify>,
+}
+
+impl Shared {
+    pub(crate) fn new() -> Self {
+        let (blocked, _) = watch::channel(None);
+        Self {
+            cause: OnceLock::new(),
+            blocked,
+            in_the_way: Mutex::new(None),
+            room: Arc::new(Notify::new()),
+        }
+    }
+
+    pub(crate) fn in_the_way(&self) -> Option<ConsumerTag> {
+        self.in_the_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_in_the_way(&self, consumer: Option<ConsumerTag>) {
+        *self
+            .in_the_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = consumer;
+    }
+
+    pub(crate) fn over(&self) -> Error {
+        Error::ConnectionClosed(self.cause.get().cloned().unwrap_or(Cause::ClosedHere))
+    }
+}
+
+/// What is known of a channel outside the connection's task.
+#[derive(Debug)]
+pub(crate) struct ChannelShared {
+    pub(crate) id: ChannelId,
+    /// Why it is over, once it is.
+    pub(crate) cause: OnceLock<Cause>,
+    pub(crate) returns: Mutex<Option<mpsc::Sender<Returned>>>,
+}
+
+/// A mandatory message that no queue took. PUB-3
+#[derive(Debug, Clone, PartialEq)]
+pub struct Returned {
+    /// Why: 312 `NO_ROUTE`, and where it was to go.
+    pub reason: crate::codec::BasicReturn,
+    /// The message, unchanged.
+    pub message: Message,
+}
+
+/// The answer to a request: the method, and what `get-ok` carries.
+pub(crate) type Answer = Result<(Method, Option<Message>), Error>;
+
+/// What the broker made of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirm {
+    /// Taken care of. It may have been returned as unroutable before (CONF-6).
+    Ack,
+    /// Refused, by a full queue or a broker in trouble. CONF-7
+    Nack,
+}
+
+/// What users ask of the connection's task.
+#[derive(Debug)]
+pub(crate) enum Command {
+    OpenChannel {
+        reply: Opening,
+    },
+    Call {
+        channel: Arc<ChannelShared>,
+        method: Method,
+        reply: oneshot::Sender<Answer>,
+    },
+    Consume {
+        channel: Arc<ChannelShared>,
+        method: Method,
+        sink: Sink,
+        reply: oneshot::Sender<Answer>,
+    },
+    Send {
+        channel: Arc<ChannelShared>,
+        method: Method,
+    },
+    Publish(Box<Publish>),
+    CloseChannel {
+        channel: Arc<ChannelShared>,
+        reply: Option<oneshot::Sender<Answer>>,
+    },
+    /// A consumer was dropped: cancel it, and give back what it has not seen.
+    DropConsumer {
+        channel: Arc<ChannelShared>,
+        tag: ConsumerTag,
+        unseen: Vec<DeliveryTag>,
+    },
+    Close,
+}
+
+#[derive(Debug)]
+pub(crate) struct Publish {
+    pub(crate) channel: Arc<ChannelShared>,
+    pub(crate) method: BasicPublish,
+    pub(crate) properties: Properties,
+    pub(crate) body: Bytes,
+    /// Who wants to know what became of it; refused when the channel is not in confirm mode.
+    pub(crate) confirm: Confirming,
+}
+
+/// Both ends of the command queue: bounded for whoever can wait, and open for what a `Drop` has to say.
+pub(crate) struct Inbox {
+    pub(crate) bounded: mpsc::Receiver<Command>,
+    pub(crate) drops: mpsc::UnboundedReceiver<Command>,
+}
+
+/// Who waits for a channel to open.
+type Opening = oneshot::Sender<Result<Arc<ChannelShared>, Error>>;
+
+/// Who waits for a confirm, if anybody does.
+pub(crate) type Confirming = Option<oneshot::Sender<Result<Confirm, Error>>>;
+
+struct Lane {
+    shared: Arc<ChannelShared>,
+    waiting: VecDeque<Waiter>,
+    /// Who waits for the close-ok, after everyone else was told that the channel is over.
+    closing: Option<oneshot::Sender<Answer>>,
+    consumers: HashMap<ConsumerTag, Sink>,
+    confirms: Option<Ledger<Confirming>>,
+}
+
+enum Waiter {
+    Open(Opening),
+    Answer(oneshot::Sender<Answer>),
+    /// Nobody: the reply is discarded when it comes. METH-6
+    Nobody,
+}
+
+/// The application on the core of a client.
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    inbox: Inbox,
+    lanes: BTreeMap<ChannelId, Lane>,
+    opening: Option<oneshot::Sender<Result<Opened, Error>>>,
+    /// The queue that is full, until it is not.
+    full: Option<Sink>,
+    /// Dropped with the session, which is how `close` learns that all is over.
+    _ended: watch::Sender<()>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        inbox: Inbox,
+        opening: oneshot::Sender<Result<Opened, Error>>,
+        ended: watch::Sender<()>,
+    ) -> Self {
+        Self {
+            shared,
+            inbox,
+            lanes: BTreeMap::new(),
+            opening: Some(opening),
+            full: None,
+            _ended: ended,
+        }
+    }
+
+    /// The lane of this very channel: a number is used again, a `ChannelShared` is not.
+    fn lane(&mut self, channel: &Arc<ChannelShared>) -> Result<&mut Lane, Error> {
+        let lane = self
+            .lanes
+            .get_mut(&channel.id)
+            .filter(|lane| Arc::ptr_eq(&lane.shared, channel));
+        lane.ok_or_else(|| channel.over(&self.shared))
+    }
+}
+
+impl ChannelShared {
+    /// Why nothing can be done here any more.
+    pub(crate) fn over(&self, connection: &Shared) -> Error {
+        match (self.cause.get(), connection.cause.get()) {
+            (Some(cause), _) => Error::ChannelClosed(cause.clone()),
+            (None, Some(cause)) => Error::ConnectionClosed(cause.clone()),
+            (None, None) => Error::ChannelClosed(Cause::ClosedHere),
+        }
+    }
+}
+
+impl Application for Session {
+    type Command = Command;
+
+    async fn commands(&mut self, batch: &mut Vec<Command>, most: usize) -> usize {
+        let Inbox { bounded, drops } = &mut self.inbox;
+        tokio::select! {
+            taken = bounded.recv_many(batch, most) => taken,
+            Some(command) = drops.recv() => {
+                batch.push(command);
+                1
+            }
+        }
+    }
+
+    fn on_command(&mut self, core: &mut Core, command: Option<Command>) {
+        match command {
+            // The last handle is gone, and with it everyone who could ask for anything.
+            None | Some(Command::Close) => {
+                self.inbox.bounded.close();
+                core.close(&CloseReason::goodbye());
+            }
+            Some(Command::OpenChannel { reply }) => self.open_channel(core, reply),
+            Some(Command::Call {
+                channel,
+                method,
+                reply,
+            }) => self.call(core, &channel, &method, reply),
+            Some(Command::Consume {
+                channel,
+                method,
+                sink,
+                reply,
+            }) => {
+                if let Ok(lane) = self.lane(&channel) {
+                    lane.consumers.insert(sink.tag.clone(), sink);
+                }
+                self.call(core, &channel, &method, reply);
+            }
+            Some(Command::Send { channel, method }) => {
+                if self.lane(&channel).is_ok() {
+                    let _ = core.send(channel.id, method); // its channel may be closing: the close says so
+                }
+            }
+            Some(Command::Publish(publish)) => self.publish(core, *publish),
+            Some(Command::CloseChannel { channel, reply }) => {
+                self.close_channel(core, &channel, reply);
+            }
+            Some(Command::DropConsumer {
+                channel,
+                tag,
+                unseen,
+            }) => self.drop_consumer(core, &channel, tag, unseen),
+        }
+    }
+
+    fn on_event(&mut self, core: &mut Core, event: Event) {
+        match event {
+            Event::Opened(opened) => {
+                if let Some(opening) = self.opening.take() {
+                    let _ = opening.send(Ok(opened)); // whoever waited may have given up
+                }
+            }
+            Event::Content(channel, method, message) => {
+                self.content(core, channel, method, message);
+            }
+            Event::Reply(channel, method, message) => self.reply(core, channel, method, message),
+            Event::Method(channel, method) => self.method(channel, method),
+            Event::ChannelClosed(channel, cause) => self.channel_closed(channel, &cause),
+            Event::Closed(cause) => self.closed(cause),
+            Event::ChannelOpened(_) => {} // only a broker hears it
+        }
+    }
+
+    fn has_room(&mut self, _unsent: usize) -> bool {
+        if self.full.as_ref().is_some_and(Sink::is_full) {
+            return false;
+        }
+        if self.full.take().is_some() {
+            self.shared.set_in_the_way(None);
+        }
+        true
+    }
+
+    fn bell(&self) -> Arc<Notify> {
+        self.shared.room.clone()
+    }
+}

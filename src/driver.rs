@@ -1,0 +1,192 @@
+//! # Chapter 3: where octets meet a socket
+//!
+//! One task per connection, one loop, the same for client and broker. The `select!` has five arms and there is no
+//! other `.await` in it: a loop that waits for a write cannot read, and two peers that both wait for a write wait for
+//! ever; a loop that waits for a slow consumer sends no heartbeats.
+//!
+//! ```text
+//!           ┌───────────────────────────── loop ─────────────────────────────┐
+//!  socket ─▶│ read ─▶ inbound ─▶ core.receive ─▶ events ─▶ application        │
+//!  socket ◀─│ write ◀─ outbound ◀─ core.transmit ◀─ core.send ◀─ commands     │
+//!           │ timer ─▶ core.tick                    room: a consumer caught up │
+//!           └─────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Memory is bounded in both directions. Out: above `HIGH_WATER` unsent octets no command is taken, so whoever
+//! sends waits. In: while the application has no room nothing is read, so the peer waits; our heartbeats go on
+//! (HB-8), and the peer is not called dead for what we did not listen to.
+//!
+//! A burst leaves in one write: all queued commands are taken before the next one.
+
+use std::{collections::VecDeque, future::Future, io, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::Notify,
+    time::{Instant, sleep_until, timeout},
+};
+
+use crate::protocol::{Cause, Connection, Event};
+
+/// Octets that may wait for the socket before whoever produces more has to wait too.
+pub(crate) const HIGH_WATER: usize = 256 * 1024;
+
+/// Room for one read. A body is a slice of this, so it is also what a kept slice pins.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// A read gets a fresh buffer when less room than this is left.
+const LEAST_ROOM: usize = 4 * 1024;
+
+/// Commands taken at once.
+const BATCH: usize = 256;
+
+/// How long the last octets may take, and how long a socket that cannot be written is still read. HDR-6
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What sits on a core: the session of a client, or of a broker.
+pub(crate) trait Application: Send {
+    /// What its users ask of it.
+    type Command: Send;
+
+    /// Something happened.
+    fn on_event(&mut self, core: &mut Connection, event: Event);
+
+    /// Waits for commands and appends at most `most` of them. Cancel safe.
+    fn commands(
+        &mut self,
+        batch: &mut Vec<Self::Command>,
+        most: usize,
+    ) -> impl Future<Output = usize> + Send;
+
+    /// One of them. None at all means that nobody is left to give any.
+    fn on_command(&mut self, core: &mut Connection, command: Option<Self::Command>);
+
+    /// Whether what is read next has somewhere to go; `unsent` octets wait for the socket.
+    fn has_room(&mut self, unsent: usize) -> bool;
+
+    /// Rings when there may be room again.
+    fn bell(&self) -> Arc<Notify>;
+
+    /// Everything there was to send is in the socket.
+    fn on_flushed(&mut self) {}
+}
+
+/// Runs one connection to its end.
+pub(crate) async fn drive<R, W, A>(mut reader: R, mut writer: W, mut core: Connection, mut app: A)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    A: Application,
+{
+    let bell = app.bell();
+    let (mut inbound, mut outbound) = (BytesMut::new(), BytesMut::new());
+    let (mut batch, mut commands) = (Vec::with_capacity(BATCH), VecDeque::new());
+    let mut unwritable: Option<(Cause, Instant)> = None;
+    let mut commanded = true;
+    let timer = sleep_until(Instant::now() + Duration::from_hours(1));
+    tokio::pin!(timer);
+
+    loop {
+        core.tick(Instant::now().into_std());
+        while outbound.len() + core.unsent() < HIGH_WATER
+            && let Some(command) = commands.pop_front()
+        {
+            app.on_command(&mut core, Some(command));
+        }
+        let reading = understand(&mut core, &mut app, &mut inbound, outbound.len());
+        core.watch(reading);
+        core.transmit(&mut outbound);
+        if let Some((cause, until)) = &unwritable {
+            outbound.clear();
+            if *until <= Instant::now() {
+                core.end(cause.clone());
+            }
+        }
+        if core.is_over() {
+            break;
+        }
+        let due = [
+            core.deadline().map(Instant::from_std),
+            unwritable.as_ref().map(|(_, until)| *until),
+        ];
+        let due = due.into_iter().flatten().min();
+        // Activity moves the deadline all the time, so the timer is only moved when it would be late.
+        if let Some(due) = due.filter(|due| timer.is_elapsed() || *due < timer.deadline()) {
+            timer.as_mut().reset(due);
+        }
+        if inbound.capacity() - inbound.len() < LEAST_ROOM {
+            inbound.reserve(READ_BUFFER);
+        }
+        tokio::select! {
+            read = reader.read_buf(&mut inbound), if reading => match read {
+                Ok(1..) => {}
+                ended => hang_up(&mut core, &mut inbound, ended, unwritable.take()),
+            },
+            wrote = writer.write_buf(&mut outbound), if !outbound.is_empty() => match wrote {
+                Ok(_) if outbound.is_empty() => app.on_flushed(),
+                Ok(_) => {}
+                Err(error) => unwritable = Some((Cause::Io(error.to_string()), Instant::now() + LAST_WORDS)),
+            },
+            taken = app.commands(&mut batch, BATCH), if commanded && commands.is_empty() => match taken {
+                0 => {
+                    commanded = false;
+                    app.on_command(&mut core, None);
+                }
+                _ => commands.extend(batch.drain(..)),
+            },
+            () = bell.notified(), if !reading => {}
+            () = timer.as_mut(), if due.is_some() => {}
+        }
+    }
+    while let Some(event) = core.poll_event() {
+        app.on_event(&mut core, event);
+    }
+    core.transmit(&mut outbound);
+    let _ = timeout(LAST_WORDS, async {
+        writer.write_all_buf(&mut outbound).await?;
+        writer.shutdown().await
+    })
+    .await;
+}
+
+/// Takes frames off `inbound` one by one, as long as what they bring has somewhere to go.
+fn understand<A: Application>(
+    core: &mut Connection,
+    app: &mut A,
+    inbound: &mut BytesMut,
+    unwritten: usize,
+) -> bool {
+    loop {
+        while let Some(event) = core.poll_event() {
+            app.on_event(core, event);
+        }
+        // A connection that is closing goes on reading, and discards (CLOSE-2).
+        if !core.is_closing() && !app.has_room(unwritten + core.unsent()) {
+            return false;
+        }
+        if !core.receive(inbound) {
+            break;
+        }
+    }
+    while let Some(event) = core.poll_event() {
+        app.on_event(core, event);
+    }
+    true
+}
+
+/// The stream has ended. RabbitMQ ends it with a reset as often as not, which says no more than an end does (CLOSE-12).
+fn hang_up(
+    core: &mut Connection,
+    inbound: &mut BytesMut,
+    ended: io::Result<usize>,
+    unwritable: Option<(Cause, Instant)>,
+) {
+    match (ended, unwritable) {
+        (_, Some((cause, _))) => core.end(cause),
+        (Err(error), None) if error.kind() != io::ErrorKind::ConnectionReset => {
+            core.end(Cause::Io(error.to_string()));
+        }
+        _ => core.end_of_stream(inbound),
+    }
+}
