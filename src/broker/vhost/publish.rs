@@ -1,0 +1,286 @@
+//! Class basic, what comes in: publish, with its returns and, after class confirm's one request, its confirms.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{Lane, Vhost};
+use crate::{
+    broker::{
+        arguments::type_name,
+        fault::Fault,
+        queue::{Share, Stored},
+    },
+    codec::{
+        BASIC_CLASS, BasicAck, BasicNack, BasicPublish, BasicReturn, ConfirmSelectOk,
+        ContentHeader, DeliveryTag, FieldTable, FieldValue, Properties, ReplyCode, ShortString,
+    },
+    protocol::content::Message,
+    short,
+};
+
+/// Bodies below this size are copied when they are kept. A body is a slice of a read buffer of 64 KiB, and a slice
+/// keeps the whole buffer alive: 100 octets in a queue would cost 64 KiB, again and again.
+const COPY_BELOW: usize = 16 << 10;
+
+/// What a kept message takes beside its body and its properties on the wire.
+const QUEUE_OVERHEAD: usize = 256;
+
+/// Headers that name more routing keys; BCC is taken off before anybody sees it.
+const COPY_HEADERS: [&str; 2] = ["CC", "BCC"];
+
+impl Vhost {
+    /// Numbering begins with the next publish; selecting again changes nothing. CONF-1
+    pub(super) fn confirm_select(&mut self, lane: Lane, no_wait: bool) -> Result<(), Fault> {
+        let channel = self.clients.channel(lane)?;
+        channel.confirmed.get_or_insert(DeliveryTag(0));
+        self.clients.reply(lane, no_wait, ConfirmSelectOk {});
+        Ok(())
+    }
+
+    /// The order of the checks is RabbitMQ's; a publish that fails one gets no confirm (CONF-8).
+    pub(super) fn basic_publish(
+        &mut self,
+        lane: Lane,
+        publish: BasicPublish,
+        mut message: Message,
+        now: Instant,
+    ) -> Result<(), Fault> {
+        if publish.immediate {
+            return Err(Fault::not_implemented("immediate=true")); // PUB-5
+        }
+        self.check_exchange(&publish.exchange)?;
+        self.rewrite_reply_to(lane, &mut message.properties)?;
+        self.check_user(lane, &message.properties)?;
+        let expiration = message.properties.expiration.as_ref();
+        let expiration = expiration.map(parse_expiration).transpose()?;
+        check_delivery_mode(&message.properties)?;
+        let keys = routing_keys(&publish.routing_key, &mut message.properties)?;
+
+        let number = self.number_publish(lane)?;
+        let queues = self.reached(&publish.exchange, &keys, &message.properties);
+        if publish.exchange.is_empty() {
+            self.send_replies(&keys, &message);
+        }
+        if queues.is_empty() {
+            if publish.mandatory {
+                self.give_back(lane, publish, message);
+            }
+            self.confirm(lane, number, true); // CONF-5, CONF-6
+            return Ok(());
+        }
+        let stored = self.store(publish, message, expiration)?;
+        let accepted = self.enqueue(&queues, &stored, now);
+        self.confirm(lane, number, accepted);
+        Ok(())
+    }
+
+    /// PUB-1, EXCH-6
+    fn check_exchange(&self, name: &ShortString) -> Result<(), Fault> {
+        if !name.is_empty() && self.existing_exchange(name)?.internal {
+            let exchange = self.exchange_resource(name);
+            let text = format!("cannot publish to internal {exchange}");
+            return Err(Fault::refused(text));
+        }
+        Ok(())
+    }
+
+    /// PROP-14
+    fn check_user(&mut self, lane: Lane, properties: &Properties) -> Result<(), Fault> {
+        let connection = self.clients.connection(lane.connection);
+        match (&properties.user_id, connection) {
+            (Some(claimed), Some(connection)) if *claimed != connection.user => {
+                let user = &connection.user;
+                Err(Fault::precondition(format!(
+                    "user_id property set to '{claimed}' but authenticated user was '{user}'"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The number of this publish, on a channel in confirm mode. CONF-2
+    fn number_publish(&mut self, lane: Lane) -> Result<Option<DeliveryTag>, Fault> {
+        let confirmed = &mut self.clients.channel(lane)?.confirmed;
+        *confirmed = confirmed.map(|DeliveryTag(last)| DeliveryTag(last + 1));
+        Ok(*confirmed)
+    }
+
+    /// The queues that get a copy. The default exchange is a rule and not a binding, so its queue may not exist.
+    fn reached(
+        &self,
+        exchange: &ShortString,
+        keys: &[ShortString],
+        properties: &Properties,
+    ) -> BTreeSet<ShortString> {
+        let headers = properties.headers.as_ref();
+        let mut queues = self.exchanges.route(exchange, keys, headers);
+        queues.retain(|queue| self.queues.contains_key(queue));
+        queues
+    }
+
+    /// The message in the form in which it is kept: sharing no octet with a read buffer, and paid for. SEC-8
+    fn store(
+        &mut self,
+        publish: BasicPublish,
+        message: Message,
+        expiration: Option<Duration>,
+    ) -> Result<Arc<Stored>, Fault> {
+        let header = ContentHeader {
+            class_id: BASIC_CLASS,
+            body_size: 0,
+            properties: message.properties.into_owned(),
+        };
+        let octets = QUEUE_OVERHEAD + header.encoded_len() + message.body.len();
+        let share = Share::take(&self.queued_octets, octets, self.max_queued_octets);
+        let share = share.ok_or_else(|| {
+            let limit = self.max_queued_octets;
+            let text =
+                format!("no room in the queues of this vhost, which may keep {limit} octets");
+            Fault::new(ReplyCode::RESOURCE_ERROR, text)
+        })?;
+        let body = match message.body {
+            body if body.len() < COPY_BELOW => Bytes::copy_from_slice(&body),
+            body => body,
+        };
+        Ok(Arc::new(Stored {
+            exchange: publish.exchange,
+            routing_key: publish.routing_key,
+            message: Message {
+                properties: header.properties,
+                body,
+            },
+            expiration,
+            share,
+        }))
+    }
+
+    /// Puts the message into each queue; false if one of them refused it.
+    fn enqueue(
+        &mut self,
+        queues: &BTreeSet<ShortString>,
+        stored: &Arc<Stored>,
+        now: Instant,
+    ) -> bool {
+        let mut accepted = true;
+        for name in queues {
+            if let Some(queue) = self.queues.get_mut(name) {
+                accepted &= queue.push(Arc::clone(stored), now);
+            }
+            self.pump(name, now);
+        }
+        accepted
+    }
+
+    /// `basic.return`: nobody took a mandatory message. PUB-3
+    fn give_back(&mut self, lane: Lane, publish: BasicPublish, message: Message) {
+        let back = BasicReturn {
+            reply_code: ReplyCode::NO_ROUTE,
+            reply_text: short!("NO_ROUTE"),
+            exchange: publish.exchange,
+            routing_key: publish.routing_key,
+        };
+        self.clients.send_content(lane, back, message);
+    }
+
+    /// CONF-3, CONF-7
+    fn confirm(&mut self, lane: Lane, number: Option<DeliveryTag>, accepted: bool) {
+        let Some(delivery_tag) = number else {
+            return;
+        };
+        if accepted {
+            let multiple = false;
+            self.clients.send(
+                lane,
+                BasicAck {
+                    delivery_tag,
+                    multiple,
+                },
+            );
+        } else {
+            let nack = BasicNack {
+                delivery_tag,
+                ..BasicNack::default()
+            };
+            self.clients.send(lane, nack);
+        }
+    }
+}
+
+/// A decimal number of milliseconds, as text. PROP-13
+fn parse_expiration(text: &ShortString) -> Result<Duration, Fault> {
+    let refuse = |why: String| Fault::precondition(format!("invalid expiration '{text}': {why}"));
+    let octets = text.as_bytes();
+    let (sign, rest) = match octets {
+        [sign @ (b'+' | b'-'), rest @ ..] => (*sign, rest),
+        rest => (b'+', rest),
+    };
+    let digits = rest
+        .iter()
+        .take_while(|octet| octet.is_ascii_digit())
+        .count();
+    let (digits, leftover) = rest.split_at(digits);
+    if digits.is_empty() {
+        return Err(refuse("no_integer".into()));
+    }
+    if !leftover.is_empty() {
+        let leftover = leftover.escape_ascii();
+        return Err(refuse(format!("{{leftover_string,\"{leftover}\"}}")));
+    }
+    let milliseconds = digits.iter().fold(0u64, |sum, digit| {
+        sum.saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
+    });
+    if sign == b'-' && milliseconds > 0 {
+        return Err(refuse(format!("{{value_negative,-{milliseconds}}}")));
+    }
+    Ok(Duration::from_millis(milliseconds))
+}
+
+/// PROP-12
+fn check_delivery_mode(properties: &Properties) -> Result<(), Fault> {
+    match properties.delivery_mode {
+        None | Some(1 | 2) => Ok(()),
+        Some(mode) => Err(Fault::precondition(format!(
+            "invalid message: {{delivery_mode_unknown,{mode}}}"
+        ))),
+    }
+}
+
+/// The key of the publish and those in the headers CC and BCC, which are arrays of long strings.
+fn routing_keys(key: &ShortString, properties: &mut Properties) -> Result<Vec<ShortString>, Fault> {
+    let mut keys = vec![key.clone()];
+    let Some(headers) = &mut properties.headers else {
+        return Ok(keys);
+    };
+    for name in COPY_HEADERS {
+        collect_keys(headers, name, &mut keys)?;
+    }
+    headers.0.retain(|(name, _)| *name != "BCC");
+    Ok(keys)
+}
+
+fn collect_keys(
+    headers: &FieldTable,
+    name: &str,
+    keys: &mut Vec<ShortString>,
+) -> Result<(), Fault> {
+    match headers.get(name) {
+        None => {}
+        Some(FieldValue::Array(values)) => {
+            let named = values.iter().filter_map(FieldValue::as_long_string);
+            keys.extend(named.filter_map(|key| ShortString::try_from(key).ok()));
+        }
+        Some(other) => {
+            let found = type_name(other);
+            return Err(Fault::precondition(format!(
+                "invalid message: {{unacceptable_type_in_header,\"{name}\",{found}}}"
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! Class basic, what happens to deliveries: ack, nack, reject, recover.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use super::{Lane, Vhost, clients::Unacked};
+use crate::{
+    broker::{fault::Fault, queue::Queue},
+    codec::{BasicAck, BasicNack, BasicRecoverOk, BasicReject, DeliveryTag, ShortString},
+    protocol::ledger::UnknownTag,
+};
+
+impl Vhost {
+    pub(super) fn basic_ack(
+        &mut self,
+        lane: Lane,
+        ack: &BasicAck,
+        now: Instant,
+    ) -> Result<(), Fault> {
+        self.settle(lane, ack.delivery_tag, ack.multiple, false, now)
+    }
+
+    pub(super) fn basic_nack(
+        &mut self,
+        lane: Lane,
+        nack: &BasicNack,
+        now: Instant,
+    ) -> Result<(), Fault> {
+        self.settle(lane, nack.delivery_tag, nack.multiple, nack.requeue, now)
+    }
+
+    pub(super) fn basic_reject(
+        &mut self,
+        lane: Lane,
+        reject: &BasicReject,
+        now: Instant,
+    ) -> Result<(), Fault> {
+        self.settle(lane, reject.delivery_tag, false, reject.requeue, now)
+    }
+
+    /// Everything the channel holds goes back; the reply, if there is one, comes before the redeliveries. ACK-10
+    pub(super) fn basic_recover(
+        &mut self,
+        lane: Lane,
+        requeue: bool,
+        reply: bool,
+        now: Instant,
+    ) -> Result<(), Fault> {
+        if !requeue {
+            return Err(Fault::not_implemented("requeue=false"));
+        }
+        self.clients.reply(lane, !reply, BasicRecoverOk {});
+        self.settle(lane, DeliveryTag(0), true, true, now)
+    }
+
+    /// Takes deliveries off the channel's ledger and then, by `requeue`, puts them back or lets them go. ACK-3 to ACK-7
+    fn settle(
+        &mut self,
+        lane: Lane,
+        tag: DeliveryTag,
+        multiple: bool,
+        requeue: bool,
+        now: Instant,
+    ) -> Result<(), Fault> {
+        let channel = self.clients.channel(lane)?;
+        let settled = channel.unacked.settle(tag, multiple);
+        let settled = settled.map_err(|UnknownTag(tag)| {
+            Fault::precondition(format!("unknown delivery tag {tag}"))
+        })?;
+        let settled: Vec<Unacked> = settled.map(|(_, unacked)| unacked).collect();
+
+        let delivered = settled.iter().filter(|unacked| unacked.consumer.is_some());
+        channel.held -= delivered.count();
+        let waiting: Vec<_> = if channel.shared_prefetch > 0 {
+            channel.consumers.values().cloned().collect()
+        } else {
+            Vec::new()
+        };
+
+        let queues = if requeue {
+            self.put_back(settled)
+        } else {
+            self.let_go(settled)
+        };
+        self.pump_all(&queues, now);
+        self.recall(&waiting, now); // QOS-3: a slot that is free for one of them is free for all
+        Ok(())
+    }
+
+    /// Puts messages back to their old places, and names the queues that have something to hand out again. CONS-20
+    pub(super) fn put_back(&mut self, settled: Vec<Unacked>) -> BTreeSet<ShortString> {
+        self.each_queue(settled, |queue, unacked| {
+            queue.put_back(unacked.consumer, unacked.message);
+        })
+    }
+
+    fn let_go(&mut self, settled: Vec<Unacked>) -> BTreeSet<ShortString> {
+        self.each_queue(settled, |queue, unacked| queue.settle(unacked.consumer))
+    }
+
+    /// Tells each queue that is still the same one; a queue that is gone took its messages along (ACK-9).
+    fn each_queue(
+        &mut self,
+        settled: Vec<Unacked>,
+        tell: impl Fn(&mut Queue, Unacked),
+    ) -> BTreeSet<ShortString> {
+        let mut told = BTreeSet::new();
+        for unacked in settled {
+            let queue = self.queues.get_mut(&unacked.queue.name);
+            if let Some(queue) = queue.filter(|queue| queue.id == unacked.queue) {
+                told.insert(queue.id.name.clone());
+                tell(queue, unacked);
+            }
+        }
+        told
+    }
+}

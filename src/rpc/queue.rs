@@ -1,0 +1,94 @@
+//! The request queue, in the form that everyone else at the broker expects.
+//!
+//! Tutorial six once declared `rpc_queue` transient; today's tutorials declare a quorum queue, since RabbitMQ 4 may
+//! refuse a transient queue that several connections share. A queue keeps the properties it was first declared with,
+//! and any other declaration is 406, so the safe question comes first: is it there already?
+
+use std::str::FromStr;
+
+use crate::{
+    client::{Channel, Connection, Error},
+    codec::{FieldTable, QueueDeclare, QueueDeclareOk, ReplyCode, ShortString},
+    short,
+};
+
+/// How a server declares its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueueType {
+    /// As it stands if it exists, and otherwise as a durable quorum queue.
+    #[default]
+    Auto,
+    /// Transient, as the tutorial once had it.
+    Classic,
+    /// Durable and replicated, as the tutorial has it today.
+    Quorum,
+}
+
+impl FromStr for QueueType {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "classic" => Ok(Self::Classic),
+            "quorum" => Ok(Self::Quorum),
+            other => Err(format!("expected auto, classic or quorum, got {other:?}")),
+        }
+    }
+}
+
+/// Declares the queue on `channel`, or finds it.
+///
+/// # Errors
+/// 406 when it exists with other properties, which `Auto` never meets.
+///
+/// # Cancel safety
+/// A dropped future may have declared the queue.
+pub async fn declare(
+    connection: &Connection,
+    channel: &Channel,
+    queue: &ShortString,
+    kind: QueueType,
+) -> Result<QueueDeclareOk, Error> {
+    if kind == QueueType::Auto
+        && let Some(found) = look_up(connection, queue).await?
+    {
+        return Ok(found);
+    }
+    let mut declare = QueueDeclare {
+        queue: queue.clone(),
+        ..Default::default()
+    };
+    if kind != QueueType::Classic {
+        declare.durable = true;
+        declare.arguments = FieldTable(vec![(short!("x-queue-type"), "quorum".into())]);
+    }
+    channel.queue_declare(declare).await
+}
+
+/// Whether a queue exists, and how many messages and consumers it has. A passive declare that fails costs its channel
+/// (QUEUE-5), so this opens one of its own.
+///
+/// # Errors
+/// Anything but "there is none".
+///
+/// # Cancel safety
+/// A dropped future leaves nothing behind.
+pub async fn look_up(
+    connection: &Connection,
+    queue: &ShortString,
+) -> Result<Option<QueueDeclareOk>, Error> {
+    let scratch = connection.open_channel().await?;
+    let passive = QueueDeclare {
+        queue: queue.clone(),
+        passive: true,
+        ..Default::default()
+    };
+    match scratch.queue_declare(passive).await {
+        Ok(found) => {
+            scratch.close().await?;
+            Ok(Some(found))
+        }
+        Err(error) if error.code() == Some(ReplyCode::NOT_FOUND) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
