@@ -58,6 +58,11 @@ impl ConnectOptions {
         }
     }
 
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The virtual host.
     pub fn virtual_host(&self) -> &ShortString {
         &self.config.virtual_host

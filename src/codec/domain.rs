@@ -299,6 +299,13 @@ impl From<&ShortString> for ShortString {
     }
 }
 
+impl str::FromStr for ShortString {
+    type Err = TooLong;
+    fn from_str(text: &str) -> Result<Self, TooLong> {
+        Self::try_from(text)
+    }
+}
+
 impl Default for ShortString {
     fn default() -> Self {
         Self::EMPTY

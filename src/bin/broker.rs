@@ -1,0 +1,43 @@
+//! The built-in broker alone, for anybody's clients.
+
+use std::process::ExitCode;
+
+use amqp_rpc::{
+    broker::{Broker, BrokerOptions},
+    cli::{Failure, Flavor, run, sentence, stop_signal},
+};
+use clap::Parser;
+
+/// A small AMQP 0-9-1 broker, in memory, for learning and testing.
+///
+/// Any AMQP 0-9-1 client can use it: user guest, password guest, virtual host /. It keeps everything in memory and
+/// forgets it when it ends; docs/broker.md says what it does like RabbitMQ, and what it leaves out. For durable or
+/// clustered work use RabbitMQ: the same clients work there unchanged.
+///
+/// Ctrl-C tells every client that the broker shuts down (320) and ends; a second Ctrl-C ends at once.
+///
+/// Example: cargo run --bin broker -- --listen 127.0.0.1:5673
+#[derive(Parser)]
+#[command(version, verbatim_doc_comment)]
+#[allow(clippy::doc_markdown, rustdoc::bare_urls)] // printed by --help, not by rustdoc
+struct Arguments {
+    /// The address and port to listen at. guest may log in from this machine only.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5672")]
+    listen: String,
+}
+
+fn main() -> ExitCode {
+    run(serve(Arguments::parse()), Flavor::MultiThread)
+}
+
+async fn serve(arguments: Arguments) -> Result<(), Failure> {
+    let broker = Broker::bind(&arguments.listen, BrokerOptions::default()).await;
+    let broker = broker.map_err(|error| sentence::of_bind(&error, &arguments.listen))?;
+    println!(
+        " [*] Broker at {} (in memory). To exit press CTRL+C",
+        broker.uri()
+    );
+    stop_signal().await;
+    broker.shutdown().await;
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! Tutorial six, the client: it asks for one Fibonacci number.
+
+use std::{process::ExitCode, time::Duration};
+
+use amqp_rpc::{
+    cli::{Failure, Flavor, fib, run, sentence, stop_signal},
+    client::{ConnectOptions, Connection},
+    codec::ShortString,
+    rpc::{QueueType, RpcClient, queue},
+};
+use clap::Parser;
+
+/// Asks an RPC server for a Fibonacci number, as in RabbitMQ's tutorial six.
+///
+/// If there is no broker, no queue, or nobody consumes from the queue, it says so at once. Otherwise it waits for the
+/// reply, but never longer than --timeout.
+///
+/// Exit status: 0 a reply came; 2 a bad argument; 3 no broker; 4 no server; 5 no reply in time; 6 the server answered
+/// with an error; 7 the connection was lost; 8 the login was refused; 1 anything else.
+///
+/// Example: cargo run --bin client 30
+#[derive(Parser)]
+#[command(version, verbatim_doc_comment)]
+#[allow(clippy::doc_markdown, rustdoc::bare_urls)] // printed by --help, not by rustdoc
+struct Arguments {
+    /// Which Fibonacci number: 0 to 93. 30 takes a moment, 45 some seconds, and from about 50 on no one waits.
+    #[arg(allow_negative_numbers = true, value_parser = fib::argument)]
+    n: u8,
+    /// The broker: amqp://user:password@host:port/vhost (with %2f for the virtual host "/").
+    #[arg(long, env = "AMQP_URL", hide_env_values = true)]
+    url: Option<ConnectOptions>,
+    /// The queue that the servers take requests from.
+    #[arg(long, default_value = "rpc_queue")]
+    queue: ShortString,
+    /// Seconds to wait for the reply [default: 5, or 60 with --wait].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: Option<u64>,
+    /// Queue the request even if no server is there yet.
+    #[arg(long)]
+    wait: bool,
+}
+
+fn main() -> ExitCode {
+    run(interruptible(Arguments::parse()), Flavor::CurrentThread)
+}
+
+/// Ctrl-C drops the call; the connection then closes in order.
+async fn interruptible(arguments: Arguments) -> Result<(), Failure> {
+    let options = arguments.url.clone().unwrap_or_default();
+    let connection = Connection::connect(options.clone()).await;
+    let connection = connection.map_err(|error| sentence::of_connect(&error, &options))?;
+    let result = tokio::select! {
+        result = call(&connection, arguments) => result,
+        () = stop_signal() => Ok(()),
+    };
+    let closed = connection
+        .close()
+        .await
+        .map_err(|error| sentence::of_operation(&error));
+    result.and(closed)
+}
+
+async fn call(connection: &Connection, arguments: Arguments) -> Result<(), Failure> {
+    let Arguments {
+        n,
+        queue: name,
+        wait,
+        timeout,
+        ..
+    } = arguments;
+    let limit = Duration::from_secs(timeout.unwrap_or(if wait { 60 } else { 5 }));
+    let failed = |error| sentence::of_operation(&error);
+    if wait {
+        let channel = connection.open_channel().await.map_err(failed)?;
+        queue::declare(connection, &channel, &name, QueueType::Auto)
+            .await
+            .map_err(failed)?;
+    } else {
+        match queue::look_up(connection, &name).await.map_err(failed)? {
+            None => return Err(sentence::no_queue(&name.to_string())),
+            Some(found) if found.consumer_count == 0 => {
+                return Err(sentence::no_consumer(
+                    &name.to_string(),
+                    found.message_count,
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    let rpc = RpcClient::new(connection).await.map_err(failed)?;
+    println!(" [x] Requesting fib({n})");
+    let reply = rpc
+        .call_within(limit, name, n.to_string())
+        .await
+        .map_err(|error| sentence::of_call(&error))?;
+    println!(" [.] Got {}", String::from_utf8_lossy(&reply.body));
+    Ok(())
+}

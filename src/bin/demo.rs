@@ -1,0 +1,148 @@
+//! The whole conversation on one page: a broker, a server and a client in one process, and every frame they exchange.
+
+use std::process::ExitCode;
+
+use amqp_rpc::{
+    broker::{Broker, BrokerOptions, NameSource, VhostOptions},
+    cli::{
+        Failure, Flavor, Status,
+        conversation::{Speaker, tap},
+        fib, run, sentence,
+    },
+    client::{ConnectOptions, Connection, Error},
+    rpc::{RpcClient, RpcClientOptions, RpcServer},
+    short,
+};
+use anstyle::{AnsiColor, Style};
+use clap::Parser;
+use tokio::{net::TcpStream, sync::oneshot};
+
+/// Shows one remote call, frame by frame: who says what to whom.
+///
+/// In one process it starts the built-in broker, an RPC server and an RPC client, asks for fib(30), and prints what
+/// crosses the two connections. It needs nothing installed and ends by itself.
+///
+/// Next: cargo run -- --hex shows the octets, `cargo run --bin server` and `cargo run --bin client 30` are the same as
+/// three programs, and docs/ explains every line.
+#[derive(Parser)]
+#[command(version, verbatim_doc_comment)]
+#[allow(clippy::doc_markdown, rustdoc::bare_urls)] // printed by --help, not by rustdoc
+struct Arguments {
+    /// Which Fibonacci number to ask for: 0 to 93.
+    #[arg(default_value_t = 30, value_parser = fib::argument)]
+    n: u8,
+    /// Show the octets of every frame, each with its label.
+    #[arg(long)]
+    hex: bool,
+}
+
+fn main() -> ExitCode {
+    run(demo(Arguments::parse()), Flavor::CurrentThread)
+}
+
+async fn demo(Arguments { n, hex }: Arguments) -> Result<(), Failure> {
+    let other = |error: std::io::Error| {
+        Failure::new(Status::Other, format!("The demo cannot start: {error}."))
+    };
+    let failed = |error: Error| sentence::of_operation(&error);
+    // Names that are the same on every run, so that the page in docs/ can be compared with this output.
+    let vhost = VhostOptions {
+        names: NameSource::Numbered(0),
+        ..Default::default()
+    };
+    let broker = Broker::bind(
+        ("127.0.0.1", 0),
+        BrokerOptions {
+            vhost,
+            ..Default::default()
+        },
+    )
+    .await
+    .map_err(other)?;
+
+    heading(
+        "The server connects",
+        "a protocol header, then the handshake on channel 0",
+    );
+    let server_connection = connect(&broker, "server", AnsiColor::Yellow, hex).await?;
+    heading(
+        "The server prepares",
+        "is the queue there? declare it; one request at a time; consume",
+    );
+    let server = RpcServer::new(&server_connection, "rpc_queue")
+        .await
+        .map_err(failed)?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(server.serve(fib::serve, async { _ = stopped.await }));
+
+    heading(
+        "The client connects",
+        "the same handshake, on a connection of its own",
+    );
+    let client_connection = connect(&broker, "client", AnsiColor::Cyan, hex).await?;
+    heading(
+        "The client prepares",
+        "a queue for replies, named by the broker and for this connection alone",
+    );
+    let options = RpcClientOptions {
+        correlation_id: || short!("00000000-0000-4000-8000-000000000001"),
+        ..Default::default()
+    };
+    let rpc = RpcClient::with_options(&client_connection, options)
+        .await
+        .map_err(failed)?;
+
+    heading(
+        "The call",
+        "a request and a reply, each a method, a content header and a body; then the ack",
+    );
+    let reply = rpc
+        .call("rpc_queue", n.to_string())
+        .await
+        .map_err(|error| sentence::of_call(&error))?;
+
+    heading(
+        "Goodbye",
+        "the client first, then the server: consumer, channel, connection",
+    );
+    client_connection.close().await.map_err(failed)?;
+    drop(stop);
+    serving
+        .await
+        .map_err(|error| Failure::new(Status::Other, error.to_string()))?
+        .map_err(failed)?;
+    server_connection.close().await.map_err(failed)?;
+    broker.shutdown().await;
+
+    let bold = Style::new().bold();
+    anstream::println!(
+        "\n{bold}fib({n}) = {}{bold:#}",
+        String::from_utf8_lossy(&reply.body)
+    );
+    Ok(())
+}
+
+async fn connect(
+    broker: &Broker,
+    name: &'static str,
+    color: AnsiColor,
+    hex: bool,
+) -> Result<Connection, Failure> {
+    let options = ConnectOptions::default();
+    let stream = TcpStream::connect(broker.address()).await;
+    let stream = stream.map_err(|error| {
+        Failure::new(
+            Status::NoBroker,
+            format!("The demo cannot connect: {error}."),
+        )
+    })?;
+    let (reader, writer) = stream.into_split();
+    let (reader, writer) = tap(reader, writer, &Speaker::new(name, color, hex));
+    let connection = Connection::over(reader, writer, options.clone()).await;
+    connection.map_err(|error| sentence::of_connect(&error, &options))
+}
+
+fn heading(what: &str, why: &str) {
+    let (bold, dim) = (Style::new().bold(), Style::new().dimmed());
+    anstream::println!("\n{bold}{what}{bold:#} {dim}- {why}{dim:#}");
+}

@@ -1,0 +1,95 @@
+//! Tutorial six, the server: it answers `30` with `832040`.
+
+use std::{process::ExitCode, time::Duration};
+
+use amqp_rpc::{
+    cli::{
+        Failure, Flavor, Status, fib,
+        home::{Home, find_or_host},
+        run, sentence, stop_signal,
+    },
+    client::{ConnectOptions, Connection},
+    rpc::{QueueType, RpcServer, RpcServerOptions},
+};
+use clap::Parser;
+
+/// An RPC server that computes Fibonacci numbers, as in RabbitMQ's tutorial six.
+///
+/// It takes requests from a queue one at a time, so several servers share the work fairly; it replies before it
+/// acknowledges, so a request survives the death of its server (and may then be executed twice).
+///
+/// Without --url it connects to amqp://guest:guest@localhost:5672/%2f, and if nothing listens there it hosts the
+/// built-in broker in its own process: nothing needs to be installed.
+///
+/// Ctrl-C takes no new request, finishes the one in hand and ends; a second Ctrl-C ends at once.
+///
+/// Example: cargo run --bin server -- --url amqp://user:password@rabbit.example:5672/%2f --prefetch 4
+#[derive(Parser)]
+#[command(version, verbatim_doc_comment)]
+#[allow(clippy::doc_markdown, rustdoc::bare_urls)] // printed by --help, not by rustdoc
+struct Arguments {
+    /// The broker: amqp://user:password@host:port/vhost (with %2f for the virtual host "/").
+    #[arg(long, env = "AMQP_URL", hide_env_values = true)]
+    url: Option<ConnectOptions>,
+    /// The queue that requests come to.
+    #[arg(long, default_value = "rpc_queue")]
+    queue: String,
+    /// How to declare it: `auto` takes it as it stands, or else declares it as `quorum`, durable as in today's
+    /// tutorials; `classic` is transient as in the old ones.
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ["auto", "classic", "quorum"])]
+    queue_type: String,
+    /// How many requests to take at once; 1 is fair dispatch.
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    prefetch: u16,
+    /// Seconds that a request may take which does not say how long its caller waits.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    work_limit: u64,
+}
+
+fn main() -> ExitCode {
+    run(serve(Arguments::parse()), Flavor::MultiThread)
+}
+
+async fn serve(arguments: Arguments) -> Result<(), Failure> {
+    let queue_type: QueueType = arguments
+        .queue_type
+        .parse()
+        .map_err(|text| Failure::new(Status::Other, text))?;
+    let work_limit = Duration::from_secs(arguments.work_limit);
+    let options = RpcServerOptions {
+        queue_type,
+        prefetch: arguments.prefetch,
+        work_limit,
+    };
+    let Home { connection, broker } = match &arguments.url {
+        Some(url) => {
+            let connection = Connection::connect(url.clone()).await;
+            Home {
+                connection: connection.map_err(|error| sentence::of_connect(&error, url))?,
+                broker: None,
+            }
+        }
+        None => find_or_host(&ConnectOptions::default()).await?,
+    };
+    if let Some(broker) = &broker {
+        let address = broker.address();
+        println!(
+            " [*] No broker found, so this process hosts one at {address} (in memory); for RabbitMQ use --url"
+        );
+    }
+    let server = RpcServer::with_options(&connection, &arguments.queue, options).await;
+    let server = server.map_err(|error| sentence::of_operation(&error))?;
+    println!(" [x] Awaiting RPC requests");
+    server
+        .serve(fib::serve, stop_signal())
+        .await
+        .map_err(|error| sentence::of_operation(&error))?;
+    connection
+        .close()
+        .await
+        .map_err(|error| sentence::of_operation(&error))?;
+    if let Some(broker) = broker {
+        broker.shutdown().await;
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! What the four programs share: where to find a broker, what to say when something fails, and `fib` itself.
+//!
+//! Nothing of it is needed by the library; it comes with the feature `cli`.
+
+pub mod conversation;
+pub mod fib;
+pub mod home;
+pub mod sentence;
+
+use std::{
+    future::Future,
+    process::{ExitCode, exit},
+};
+
+use tracing_subscriber::EnvFilter;
+
+/// Runs a program: a failure is one sentence on standard error and an exit status that says which.
+///
+/// Blocking work that nobody waits for any more is left behind, so it cannot hold up the end.
+pub fn run(program: impl Future<Output = Result<(), Failure>>, flavor: Flavor) -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = match flavor {
+        Flavor::CurrentThread => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build(),
+        Flavor::MultiThread => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build(),
+    };
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return Failure::new(Status::Other, format!("The runtime cannot start: {error}."))
+                .report();
+        }
+    };
+    let result = runtime.block_on(program);
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// One thread, where the order of what is printed matters, or as many as there are processors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavor {
+    /// One.
+    CurrentThread,
+    /// Several.
+    MultiThread,
+}
+
+/// The exit statuses, one for each way to fail; 2 is a bad argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Anything else.
+    Other = 1,
+    /// Nothing that speaks AMQP 0-9-1 can be reached.
+    NoBroker = 3,
+    /// The queue does not exist, or nobody consumes from it.
+    NoServer = 4,
+    /// No reply in time.
+    Timeout = 5,
+    /// The server answered with an error.
+    Remote = 6,
+    /// The connection or the channel was lost on the way.
+    Lost = 7,
+    /// The broker refused the login or the virtual host.
+    Refused = 8,
+}
+
+/// Why a program ends: what to say, and the exit status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What to say.
+    pub sentence: String,
+    /// What the shell hears.
+    pub status: Status,
+}
+
+impl Failure {
+    /// A failure.
+    pub fn new(status: Status, sentence: impl Into<String>) -> Self {
+        Self {
+            sentence: sentence.into(),
+            status,
+        }
+    }
+
+    fn report(self) -> ExitCode {
+        eprintln!("{}", self.sentence);
+        ExitCode::from(self.status as u8)
+    }
+}
+
+/// Waits for Ctrl-C, or for SIGTERM. A second one ends the process at once.
+///
+/// # Cancel safety
+/// Cancel safe; dropped before the first signal, it leaves signals as they were caught: unheard.
+pub async fn stop_signal() {
+    interrupted().await;
+    tokio::spawn(async {
+        interrupted().await;
+        exit(130); // 128 + SIGINT, as a shell has it
+    });
+}
+
+#[cfg(unix)]
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        return std::future::pending().await; // then the default action ends the process
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await; // then the default action ends the process
+    }
+}

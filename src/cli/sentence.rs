@@ -1,0 +1,217 @@
+//! One plain sentence for each thing that can go wrong, and what to do about it.
+
+use std::io;
+
+use super::{Failure, Status};
+use crate::{
+    client::{ConnectOptions, Error},
+    codec::{MethodId, ReplyCode},
+    protocol::Cause,
+    rpc::RpcError,
+};
+
+/// Why there is no connection.
+pub fn of_connect(error: &Error, options: &ConnectOptions) -> Failure {
+    let address = options.address();
+    match error {
+        Error::Connect { source, .. } => {
+            Failure::new(Status::NoBroker, unreachable(source, &address))
+        }
+        Error::ConnectionClosed(cause) => of_handshake(cause, options),
+        other => Failure::new(
+            Status::Other,
+            format!("Cannot connect to {address}: {other}."),
+        ),
+    }
+}
+
+fn unreachable(error: &io::Error, address: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => format!(
+            "No broker listens at {address}: start one with `cargo run --bin server` (or `--bin broker`), or name \
+             another with --url."
+        ),
+        io::ErrorKind::TimedOut => {
+            format!("No broker answers at {address}: the connection timed out.")
+        }
+        _ => format!("Cannot connect to {address}: {error}."),
+    }
+}
+
+fn of_handshake(cause: &Cause, options: &ConnectOptions) -> Failure {
+    let (address, user) = (options.address(), options.user());
+    let vhost = options.virtual_host();
+    match cause {
+        Cause::NotAmqp(greeting) => {
+            let text = format!("What listens at {address} does not speak AMQP 0-9-1: {greeting}.");
+            Failure::new(Status::NoBroker, text)
+        }
+        Cause::HandshakeTimeout { limit } => {
+            let text = format!(
+                "What listens at {address} said nothing for {} s: it may be no broker.",
+                limit.as_secs()
+            );
+            Failure::new(Status::NoBroker, text)
+        }
+        Cause::LoginRefused => refused(format!(
+            "The broker at {address} hung up after the login of user '{user}': the password is probably wrong."
+        )),
+        Cause::ClosedByPeer(reason)
+            if reason.code == ReplyCode::ACCESS_REFUSED && reason.method == MethodId::NONE =>
+        {
+            refused(format!(
+                "The broker at {address} refused the login of user '{user}'."
+            ))
+        }
+        Cause::ClosedByPeer(reason)
+            if reason.code == ReplyCode::NOT_ALLOWED && vhost.is_empty() =>
+        {
+            refused(format!(
+                "The broker at {address} has no virtual host with the empty name, which a URL ending in '/' asks for: \
+             leave the '/' away, or write '/%2f'."
+            ))
+        }
+        Cause::ClosedByPeer(reason) if reason.code == ReplyCode::NOT_ALLOWED => refused(format!(
+            "The broker at {address} does not let user '{user}' into virtual host '{vhost}': {reason}."
+        )),
+        other => Failure::new(
+            Status::Lost,
+            format!("The connection to {address} failed: {other}."),
+        ),
+    }
+}
+
+fn refused(text: String) -> Failure {
+    Failure::new(Status::Refused, text)
+}
+
+/// Why an address cannot be listened at.
+pub fn of_bind(error: &io::Error, address: &str) -> Failure {
+    let text = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("Something listens at {address} already: choose another address with --listen.")
+        }
+        io::ErrorKind::PermissionDenied => format!("This user may not listen at {address}."),
+        _ => format!("Cannot listen at {address}: {error}."),
+    };
+    Failure::new(Status::NoBroker, text)
+}
+
+/// Why an open connection failed.
+pub fn of_operation(error: &Error) -> Failure {
+    match error {
+        Error::ConnectionClosed(Cause::ClosedByPeer(reason))
+            if reason.code == ReplyCode::CONNECTION_FORCED =>
+        {
+            Failure::new(
+                Status::Lost,
+                format!("The broker has ended this connection: {}.", reason.text),
+            )
+        }
+        Error::ChannelClosed(Cause::ClosedByPeer(reason))
+            if reason.code == ReplyCode::PRECONDITION_FAILED =>
+        {
+            let text = inequivalent(&reason.text)
+                .unwrap_or_else(|| format!("The broker refused: {}.", reason.text));
+            Failure::new(Status::Other, text)
+        }
+        Error::ConnectionClosed(cause) => {
+            Failure::new(Status::Lost, format!("The connection was lost: {cause}."))
+        }
+        other => Failure::new(Status::Other, format!("The broker did not do it: {other}.")),
+    }
+}
+
+/// The error that every beginner meets, explained: which argument, both values, the remedy.
+///
+/// `PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'`
+fn inequivalent(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once("inequivalent arg '")?;
+    let (argument, rest) = rest.split_once("' for queue '")?;
+    let (queue, rest) = rest.split_once("' in vhost")?;
+    let (_, rest) = rest.split_once(": received ")?;
+    let (received, current) = rest.split_once(" but current is ")?;
+    Some(format!(
+        "Queue '{queue}' exists already with another '{argument}': asked for {received}, but it has {current}. Take it \
+         as it stands with --queue-type auto, declare it the same way, or delete it first."
+    ))
+}
+
+/// Why a call has no result.
+pub fn of_call(error: &RpcError) -> Failure {
+    match error {
+        RpcError::Unroutable { queue, .. } => no_queue(&queue.to_string()),
+        RpcError::Timeout {
+            queue,
+            elapsed,
+            consumers: Some(0),
+            ..
+        } => {
+            let text = format!(
+                "No reply within {} s: nobody consumes from '{queue}'.",
+                elapsed.as_secs()
+            );
+            Failure::new(Status::NoServer, text)
+        }
+        RpcError::Timeout { elapsed, .. } => {
+            let text = format!(
+                "No reply within {} s: the servers are busy or slow; --timeout gives them longer.",
+                elapsed.as_secs_f32().round()
+            );
+            Failure::new(Status::Timeout, text)
+        }
+        RpcError::Remote { message, .. } => Failure::new(
+            Status::Remote,
+            format!("The server answered with an error: {message}."),
+        ),
+        RpcError::Lost(error) => {
+            let Failure { sentence, status } = of_operation(error);
+            Failure::new(
+                status,
+                format!("{sentence} The call may have been executed."),
+            )
+        }
+        RpcError::NotSent(error) => of_operation(error),
+    }
+}
+
+/// No queue: no server has ever been there.
+pub fn no_queue(queue: &str) -> Failure {
+    let text =
+        format!("No server: there is no queue '{queue}'. Start one with `cargo run --bin server`.");
+    Failure::new(Status::NoServer, text)
+}
+
+/// A queue, but nobody at its end.
+pub fn no_consumer(queue: &str, waiting: u32) -> Failure {
+    let requests = if waiting == 1 {
+        "1 request waits".to_owned()
+    } else {
+        format!("{waiting} requests wait")
+    };
+    let text = format!(
+        "No server: queue '{queue}' exists, but nobody consumes from it ({requests} there). Start one with \
+         `cargo run --bin server`, or queue the request all the same with --wait."
+    );
+    Failure::new(Status::NoServer, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{codec::QueueDeclare, protocol::CloseReason};
+
+    #[test]
+    fn a_queue_with_other_properties_is_explained() {
+        // QUEUE-4
+        let text = "inequivalent arg 'durable' for queue 'rpc_queue' in vhost '/': received 'false' but current is 'true'";
+        let reason = CloseReason::new(ReplyCode::PRECONDITION_FAILED, text, QueueDeclare::ID);
+        let failure = of_operation(&Error::ChannelClosed(Cause::ClosedByPeer(reason)));
+        let expected = "Queue 'rpc_queue' exists already with another 'durable': asked for 'false', but it has 'true'.";
+        assert!(
+            failure.sentence.starts_with(expected),
+            "{}",
+            failure.sentence
+        );
+    }
+}
