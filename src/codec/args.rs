@@ -13,7 +13,7 @@
 //!
 //! Read next: [`table`].
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use nom::{
     multi::length_data,
     number::complete::{be_u8, be_u16, be_u32, be_u64},
@@ -24,6 +24,7 @@ use super::{
     annotate::Span,
     domain::{ConsumerTag, DeliveryTag, LongString, ReplyCode, Secret, ShortString},
     error::DecodeError,
+    sink::Sink,
     table::{self, FieldTable},
 };
 
@@ -123,12 +124,9 @@ impl<'a> ArgReader<'a> {
     /// [`DecodeError::Trailing`]
     #[inline]
     pub fn finish(&self) -> Result<(), DecodeError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(DecodeError::Trailing {
-                count: self.rest.len(),
-            })
+        match self.rest.len() {
+            0 => Ok(()),
+            count => Err(DecodeError::Trailing { count }),
         }
     }
 
@@ -154,30 +152,6 @@ impl<'a> ArgReader<'a> {
         self.bits >>= 1;
         self.bits_left -= 1;
         Ok(set)
-    }
-}
-
-/// Where octets go: a buffer, or a counter that tells beforehand how long they will be.
-pub trait Sink {
-    /// Appends `octets`.
-    fn put(&mut self, octets: &[u8]);
-}
-
-impl Sink for BytesMut {
-    #[inline]
-    fn put(&mut self, octets: &[u8]) {
-        self.extend_from_slice(octets);
-    }
-}
-
-/// Counts what would be written, so that lengths are known before the octets they announce.
-#[derive(Debug, Default)]
-pub struct Count(pub usize);
-
-impl Sink for Count {
-    #[inline]
-    fn put(&mut self, octets: &[u8]) {
-        self.0 += octets.len();
     }
 }
 
@@ -212,6 +186,15 @@ impl<'a, S: Sink> ArgWriter<'a, S> {
         }
         self.bits |= u8::from(set) << self.bits_used;
         self.bits_used += 1;
+    }
+
+    /// Writes a long that says how many octets `inside` writes after it.
+    pub(crate) fn length_before(&mut self, inside: impl FnOnce(&mut Self)) {
+        self.put(&[0; 4]);
+        let start = self.sink.position();
+        inside(self);
+        self.finish();
+        self.sink.set_length_before(start);
     }
 
     /// Writes the octet of an open run of bits, its unused bits 0. TYPE-4, TYPE-5
@@ -415,6 +398,8 @@ mod arbitrary {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
 
     fn written(write: impl FnOnce(&mut ArgWriter<'_, BytesMut>)) -> BytesMut {

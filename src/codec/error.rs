@@ -8,12 +8,6 @@ use super::domain::{ChannelId, MethodId, ReplyCode};
 /// What is wrong with a frame, from the octets alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DecodeError {
-    /// The first eight octets are not `AMQP 0 0 9 1`. HDR-3
-    #[error("expected the protocol header AMQP 0 0 9 1, got {}", .found.escape_ascii())]
-    ProtocolHeader {
-        /// The octets that came instead.
-        found: [u8; 8],
-    },
     /// The payload size, read from the seven octets of the envelope, is over the limit. FRAME-6
     #[error("frame payload of {size} octets, at most {limit} are allowed")]
     FrameTooLarge {

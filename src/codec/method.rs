@@ -13,9 +13,10 @@
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    args::{ArgReader, ArgWriter, Argument, Count, Reserved, Sink},
+    args::{ArgReader, ArgWriter, Argument, Reserved},
     domain::{ConsumerTag, DeliveryTag, LongString, MethodId, ReplyCode, Secret, ShortString},
     error::DecodeError,
+    sink::{Count, Sink},
     table::FieldTable,
 };
 

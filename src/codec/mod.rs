@@ -39,6 +39,7 @@ pub mod error;
 pub mod frame;
 pub mod method;
 pub mod properties;
+pub mod sink;
 pub mod table;
 
 use nom::IResult;

@@ -13,10 +13,11 @@
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    args::{ArgReader, ArgWriter, Argument, Count, Sink},
+    args::{ArgReader, ArgWriter, Argument},
     domain::ShortString,
     ensure,
     error::DecodeError,
+    sink::{Count, Sink},
     table::FieldTable,
 };
 
@@ -193,5 +194,146 @@ impl std::fmt::Display for Properties {
             between = " ";
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every property present, each with a value of its own.
+    fn all() -> Properties {
+        Properties {
+            content_type: Some(crate::short!("text/plain")),
+            content_encoding: Some(crate::short!("gzip")),
+            headers: Some(FieldTable::EMPTY),
+            delivery_mode: Some(2),
+            priority: Some(9),
+            correlation_id: Some(crate::short!("42")),
+            reply_to: Some(crate::short!("amq.rabbitmq.reply-to")),
+            expiration: Some(crate::short!("60000")),
+            message_id: Some(ShortString::EMPTY),
+            timestamp: Some(u64::MAX),
+            kind: Some(crate::short!("request")),
+            user_id: Some(crate::short!("guest")),
+            app_id: Some(crate::short!("demo")),
+            cluster_id: Some(crate::short!("c")),
+        }
+    }
+
+    /// There and back: what the payload decodes to, and the payload.
+    fn trip(header: &ContentHeader) -> (Result<Box<ContentHeader>, DecodeError>, Bytes) {
+        let mut payload = BytesMut::new();
+        header.encode(&mut payload);
+        let payload = payload.freeze();
+        (ContentHeader::decode(&payload), payload)
+    }
+
+    /// The same without those whose flag is clear. The bits are written out, so that the macro's are not their own proof.
+    fn only(flags: u16, all: Properties) -> Properties {
+        fn keep<T>(flags: u16, bit: u8, value: Option<T>) -> Option<T> {
+            value.filter(|_| flags & (1 << bit) != 0)
+        }
+        Properties {
+            content_type: keep(flags, 15, all.content_type),
+            content_encoding: keep(flags, 14, all.content_encoding),
+            headers: keep(flags, 13, all.headers),
+            delivery_mode: keep(flags, 12, all.delivery_mode),
+            priority: keep(flags, 11, all.priority),
+            correlation_id: keep(flags, 10, all.correlation_id),
+            reply_to: keep(flags, 9, all.reply_to),
+            expiration: keep(flags, 8, all.expiration),
+            message_id: keep(flags, 7, all.message_id),
+            timestamp: keep(flags, 6, all.timestamp),
+            kind: keep(flags, 5, all.kind),
+            user_id: keep(flags, 4, all.user_id),
+            app_id: keep(flags, 3, all.app_id),
+            cluster_id: keep(flags, 2, all.cluster_id),
+        }
+    }
+
+    #[test]
+    fn every_combination_of_presence_survives_the_wire() {
+        // PROP-1, PROP-2, PROP-3: 14 flags, 16384 combinations; the two lowest bits are not theirs.
+        for flags in (0..=u16::MAX).step_by(4) {
+            let properties = only(flags, all());
+            assert_eq!(properties.flags(), flags);
+            let header = ContentHeader {
+                class_id: BASIC_CLASS,
+                body_size: 1,
+                properties,
+            };
+            let (decoded, payload) = trip(&header);
+            assert_eq!(payload[12..14], flags.to_be_bytes());
+            assert_eq!(decoded, Ok(Box::new(header)));
+        }
+    }
+
+    #[test]
+    fn absent_is_not_the_same_as_empty() {
+        // PROP-3
+        let empty = Properties {
+            correlation_id: Some(ShortString::EMPTY),
+            ..Default::default()
+        };
+        let header = ContentHeader {
+            properties: empty,
+            ..Default::default()
+        };
+        let (decoded, payload) = trip(&header);
+        assert_eq!(payload[12..], [0x04, 0x00, 0]);
+        assert_ne!(decoded, Ok(Box::default()));
+    }
+
+    #[test]
+    fn every_proper_prefix_is_truncated() {
+        // PROP-9, TYPE-2: within a payload there is nothing to wait for.
+        let header = ContentHeader {
+            properties: all(),
+            ..Default::default()
+        };
+        let (_, payload) = trip(&header);
+        for end in 0..payload.len() {
+            let error = ContentHeader::decode(&payload.slice(..end)).unwrap_err();
+            // Of a table the length may be here and its octets not.
+            let known = matches!(
+                error,
+                DecodeError::Truncated | DecodeError::LengthOverrun { .. }
+            );
+            assert!(known, "{end} of {}: {error:?}", payload.len());
+        }
+    }
+
+    #[test]
+    fn sizes_and_times_beyond_the_signed_range_are_kept() {
+        // PROP-10: both are unsigned, so the highest bit is no sign.
+        for number in [
+            0,
+            i64::MAX.unsigned_abs(),
+            i64::MAX.unsigned_abs() + 1,
+            u64::MAX,
+        ] {
+            let properties = Properties {
+                timestamp: Some(number),
+                ..Default::default()
+            };
+            let header = ContentHeader {
+                class_id: BASIC_CLASS,
+                body_size: number,
+                properties,
+            };
+            assert_eq!(trip(&header).0, Ok(Box::new(header)));
+        }
+    }
+
+    #[test]
+    fn the_flags_announce_one_word_and_fourteen_properties() {
+        // PROP-4, PROP-6: a second flag word is refused, the unused bit is ignored.
+        let header = |flags: u16| {
+            let payload = [&[0, 60, 0, 0][..], &[0; 8], &flags.to_be_bytes()].concat();
+            ContentHeader::decode(&payload.into())
+        };
+        assert_eq!(header(CONTINUATION), Err(DecodeError::FlagsContinuation));
+        assert_eq!(header(1 << 1).unwrap().properties, Properties::default());
     }
 }

@@ -29,10 +29,11 @@ use nom::{
 
 use super::{
     Parse,
-    args::{ArgWriter, Count, Sink},
+    args::ArgWriter,
     domain::{LongString, ShortString},
     ensure,
     error::DecodeError,
+    sink::{Count, Sink},
 };
 
 /// How deep tables and arrays may nest; the outermost table is 1. SEC-4
@@ -156,19 +157,14 @@ impl FieldValue {
                 w.put(&length_of(octets.len()).to_be_bytes());
                 w.put(octets);
             }
-            Self::Array(values) => {
-                w.put(&measure(|w| Self::encode_all(values, w)).to_be_bytes());
-                Self::encode_all(values, w);
-            }
+            Self::Array(values) => w.length_before(|w| {
+                for value in values {
+                    value.encode(w);
+                }
+            }),
             Self::Timestamp(n) => w.put(&n.to_be_bytes()),
             Self::Table(table) => table.encode(w),
             Self::Void => {}
-        }
-    }
-
-    fn encode_all<S: Sink>(values: &[Self], w: &mut ArgWriter<'_, S>) {
-        for value in values {
-            value.encode(w);
         }
     }
 
@@ -237,8 +233,7 @@ impl FieldTable {
     }
 
     pub(crate) fn encode<S: Sink>(&self, w: &mut ArgWriter<'_, S>) {
-        w.put(&measure(|w| self.encode_entries(w)).to_be_bytes());
-        self.encode_entries(w);
+        w.length_before(|w| self.encode_entries(w));
     }
 
     /// The entries without the length before them, which is what AMQPLAIN sends. SASL-4
@@ -249,13 +244,6 @@ impl FieldTable {
             value.encode(w);
         }
     }
-}
-
-/// Runs an encoder on a counter: a length stands before what it measures.
-fn measure(encode: impl FnOnce(&mut ArgWriter<'_, Count>)) -> u32 {
-    let mut count = Count::default();
-    encode(&mut ArgWriter::new(&mut count));
-    length_of(count.0)
 }
 
 /// The length field of something that already had to fit a frame, whose own size is 32 bits.
@@ -394,10 +382,14 @@ impl fmt::Display for FieldValue {
             Self::F64(n) => n.fmt(f),
             Self::Decimal { scale, value } => write!(f, "{value}e-{scale}"),
             Self::LongString(text) => write!(f, "\"{text}\""),
-            Self::Array(values) => f
-                .debug_list()
-                .entries(values.iter().map(|v| format_args!("{v}").to_string()))
-                .finish(),
+            Self::Array(values) => {
+                f.write_str("[")?;
+                for (at, value) in values.iter().enumerate() {
+                    let comma = if at == 0 { "" } else { ", " };
+                    write!(f, "{comma}{value}")?;
+                }
+                f.write_str("]")
+            }
             Self::Timestamp(seconds) => write!(f, "{seconds} s"),
             Self::Table(table) => table.fmt(f),
             Self::Void => f.write_str("void"),
@@ -471,5 +463,190 @@ mod arbitrary {
             })
             .boxed()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+
+    fn encode(table: &FieldTable) -> Bytes {
+        let mut octets = BytesMut::new();
+        table.encode(&mut ArgWriter::new(&mut octets));
+        octets.freeze()
+    }
+
+    fn decode(octets: &Bytes) -> Result<FieldTable, DecodeError> {
+        let (rest, table) = field_table(octets, octets, 1)?;
+        assert!(rest.is_empty());
+        Ok(table)
+    }
+
+    /// A table whose entry `k` has these octets: the tag and what follows it.
+    fn entry(value: &[u8]) -> Bytes {
+        let length = length_of(2 + value.len()).to_be_bytes();
+        [&length[..], b"\x01k", value].concat().into()
+    }
+
+    /// `depth` tables inside each other, or as many arrays inside one table.
+    fn nested(depth: usize, wrap: impl Fn(FieldValue) -> FieldValue) -> FieldTable {
+        let inner = (1..depth).fold(FieldValue::Void, |value, _| wrap(value));
+        FieldTable(vec![(ShortString::EMPTY, inner)])
+    }
+
+    fn in_table(value: FieldValue) -> FieldValue {
+        FieldValue::Table(FieldTable(vec![(ShortString::EMPTY, value)]))
+    }
+
+    fn in_array(value: FieldValue) -> FieldValue {
+        FieldValue::Array(vec![value])
+    }
+
+    #[test]
+    fn nesting_ends_at_the_limit() {
+        // TABLE-12, SEC-4: 64 is our choice; whoever sends 32 must be heard, and 150 must be refused.
+        for wrap in [in_table, in_array] {
+            for depth in [1, 2, 32, MAX_DEPTH] {
+                let table = nested(depth, wrap);
+                assert_eq!(table.depth(), depth);
+                assert_eq!(decode(&encode(&table)), Ok(table));
+            }
+            for depth in [MAX_DEPTH + 1, 150, 2000] {
+                let error = DecodeError::NestingTooDeep { limit: MAX_DEPTH };
+                assert_eq!(decode(&encode(&nested(depth, wrap))), Err(error));
+            }
+        }
+    }
+
+    #[test]
+    fn encoding_passes_every_table_once() {
+        // SEC-11: to measure before writing, at each depth, took 2^depth steps. This one would not end.
+        let wide_and_deep = |value| in_table(in_array(value));
+        let table = nested(MAX_DEPTH / 2, wide_and_deep);
+        let octets = encode(&table);
+        assert_eq!(table.0[0].1.octets(), octets.len() - 4 - 2);
+        assert_eq!(decode(&octets), Ok(table));
+    }
+
+    #[test]
+    fn printing_does_not_escape_what_is_escaped() {
+        // SEC-14: an array printed as the text of its elements doubled every quote at every depth.
+        let table = nested(MAX_DEPTH, in_array);
+        let brackets = MAX_DEPTH - 1;
+        let expected = format!("{{: {}void{}}}", "[".repeat(brackets), "]".repeat(brackets));
+        assert_eq!(table.to_string(), expected);
+    }
+
+    #[test]
+    fn tables_beside_each_other_are_not_nested() {
+        // TABLE-12: the limit is on the depth, not on the number.
+        let wide = FieldTable(vec![
+            (
+                ShortString::EMPTY,
+                in_array(in_table(FieldValue::Void))
+            );
+            1000
+        ]);
+        assert_eq!(wide.depth(), 3);
+        assert_eq!(decode(&encode(&wide)), Ok(wide));
+    }
+
+    #[test]
+    fn the_smallest_entries_cost_a_moderate_amount_of_memory() {
+        // SEC-17: 128 KiB hold as many entries as this, so an entry must be small: a MiB may cost some tens of MiB.
+        const OCTETS: usize = 128 * 1024;
+        let entry_size = size_of::<(ShortString, FieldValue)>();
+        assert!(
+            entry_size / 2 <= 40 && size_of::<FieldValue>() <= 40,
+            "{entry_size}"
+        );
+
+        let entries = FieldTable(vec![(ShortString::EMPTY, FieldValue::Void); OCTETS / 2]);
+        let octets = encode(&entries);
+        assert_eq!(octets.len(), 4 + OCTETS);
+        let decoded = decode(&octets).unwrap();
+        assert_eq!(decoded.0.len(), OCTETS / 2);
+        assert!(
+            decoded.0.capacity() <= OCTETS,
+            "room for at most twice as many"
+        );
+
+        let octets = entry(&[b"A\x00\x02\x00\x00", vec![b'V'; OCTETS].as_slice()].concat());
+        let Some(FieldValue::Array(elements)) = decode(&octets).unwrap().get("k").cloned() else {
+            panic!("an array was encoded")
+        };
+        assert_eq!(elements, vec![FieldValue::Void; OCTETS]);
+    }
+
+    #[test]
+    fn a_length_reserves_nothing() {
+        // SEC-1, TABLE-5: four octets announce 4 GiB, in every place where a length may stand.
+        let overrun = |left| {
+            Err(DecodeError::LengthOverrun {
+                length: u32::MAX,
+                left,
+            })
+        };
+        assert_eq!(decode(&Bytes::from_static(&[0xff; 4])), overrun(0));
+        for tag in *b"SAFx" {
+            assert_eq!(
+                decode(&entry(&[tag, 0xff, 0xff, 0xff, 0xff, 0])),
+                overrun(1)
+            );
+        }
+    }
+
+    #[test]
+    fn the_letters_differ_from_the_published_text() {
+        // TABLE-2, TABLE-3, TABLE-4: s is no short string, l has a sign, L is read and written as l, U is unknown.
+        let read = |value: &[u8]| decode(&entry(value)).map(|table| table.0[0].1.clone());
+        assert_eq!(read(b"s\xff\xfe"), Ok(FieldValue::I16(-2)));
+        assert_eq!(
+            read(b"l\xff\xff\xff\xff\xff\xff\xff\xff"),
+            Ok(FieldValue::I64(-1))
+        );
+        assert_eq!(read(b"U\x00\x00"), Err(DecodeError::FieldType(b'U')));
+
+        let published = entry(b"L\x80\x00\x00\x00\x00\x00\x00\x00");
+        assert_eq!(encode(&decode(&published).unwrap())[6..8], *b"l\x80");
+    }
+
+    #[test]
+    fn a_timestamp_has_no_sign() {
+        for seconds in [0, i64::MAX.unsigned_abs() + 1, u64::MAX] {
+            let octets = entry(&[b"T", &seconds.to_be_bytes()[..]].concat());
+            let table = decode(&octets).unwrap();
+            assert_eq!(table.get("k"), Some(&FieldValue::Timestamp(seconds)));
+            assert_eq!(encode(&table), octets);
+        }
+    }
+
+    #[test]
+    fn floats_keep_their_bits() {
+        // TABLE-11: negative zero, a NaN with a payload, infinity.
+        for bits in [1 << 63, 0x7ff0_dead_beef_0001, 0x7ff0_0000_0000_0000_u64] {
+            let octets = entry(&[b"d", &bits.to_be_bytes()[..]].concat());
+            assert_eq!(encode(&decode(&octets).unwrap()), octets);
+        }
+    }
+
+    #[test]
+    fn any_octet_but_zero_is_true_and_is_written_as_one() {
+        // TABLE-9
+        let table = decode(&entry(b"t\x02")).unwrap();
+        assert_eq!(table.get("k"), Some(&FieldValue::Bool(true)));
+        assert_eq!(encode(&table), entry(b"t\x01"));
+    }
+
+    #[test]
+    fn order_and_duplicates_are_kept_and_the_first_is_found() {
+        // TABLE-6, TABLE-7
+        let octets = Bytes::from_static(b"\x00\x00\x00\x0c\x01bB\x01\x01aB\x02\x01bB\x03");
+        let table = decode(&octets).unwrap();
+        assert_eq!(table.get("b"), Some(&FieldValue::U8(1)));
+        assert_eq!(table.0.len(), 3);
+        assert_eq!(encode(&table), octets);
     }
 }

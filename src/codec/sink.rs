@@ -1,0 +1,55 @@
+//! Where octets go: into a buffer, or only into a count.
+
+use bytes::BytesMut;
+
+use super::table::length_of;
+
+/// Takes octets in the order of the wire.
+pub trait Sink {
+    /// Appends `octets`.
+    fn put(&mut self, octets: &[u8]);
+
+    /// How many octets there are so far.
+    fn position(&self) -> usize;
+
+    /// Fills in the four octets before `start`: how many octets there are from there on.
+    ///
+    /// A length stands before what it measures, and tables nest. To measure first and write then would go through the
+    /// innermost table twice for each table around it: 2^64 times at the depth limit, for a frame of 400 octets.
+    fn set_length_before(&mut self, start: usize);
+}
+
+impl Sink for BytesMut {
+    #[inline]
+    fn put(&mut self, octets: &[u8]) {
+        self.extend_from_slice(octets);
+    }
+
+    fn position(&self) -> usize {
+        self.len()
+    }
+
+    fn set_length_before(&mut self, start: usize) {
+        let length = length_of(self.len() - start).to_be_bytes();
+        if let Some(place) = start.checked_sub(4).and_then(|at| self.get_mut(at..start)) {
+            place.copy_from_slice(&length);
+        }
+    }
+}
+
+/// Counts what would be written, so that a frame's size is known before its octets.
+#[derive(Debug, Default)]
+pub struct Count(pub usize);
+
+impl Sink for Count {
+    #[inline]
+    fn put(&mut self, octets: &[u8]) {
+        self.0 += octets.len();
+    }
+
+    fn position(&self) -> usize {
+        self.0
+    }
+
+    fn set_length_before(&mut self, _: usize) {}
+}
