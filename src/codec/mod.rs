@@ -30,7 +30,7 @@
 //! announced (SEC-1).
 //!
 //! Reading order: [`frame`], [`args`], [`table`], [`method`], [`properties`], [`mod@annotate`]; the words are in [`domain`],
-//! the mistakes in [`error`].
+//! the mistakes in [`error`], and [`sink`] is where octets go.
 
 pub mod annotate;
 pub mod args;
