@@ -51,6 +51,7 @@ pub use self::{
     publish::{Confirmation, Returns},
     session::{Confirm, Returned},
 };
+pub use crate::protocol::Message;
 use crate::{
     codec::ShortString,
     driver::drive,

@@ -23,9 +23,8 @@ use super::{
     queue::look_up,
 };
 use crate::{
-    client::{Channel, Connection, Consumer, Error, Received, Returned, Returns},
+    client::{Channel, Connection, Consumer, Error, Message, Received, Returned, Returns},
     codec::{BasicConsume, BasicPublish, QueueDeclare, ShortString},
-    protocol::Message,
 };
 
 /// How long the broker may take to say how many servers there are, once a call has failed already.

@@ -19,9 +19,8 @@ use super::{
     queue::{QueueType, declare},
 };
 use crate::{
-    client::{Acker, Channel, Connection, Consumer, Delivery, Error, Received},
+    client::{Acker, Channel, Connection, Consumer, Delivery, Error, Message, Received},
     codec::{BasicConsume, FieldTable, Properties, ShortString},
-    protocol::Message,
     short,
 };
 
