@@ -1,4 +1,57 @@
-//! AMQP 0-9-1 from the octets up.
+//! AMQP 0-9-1 from the octets up: a codec, a protocol core, a client, a small broker, and on top of them the RPC
+//! pattern of RabbitMQ's tutorial six. It is written to be read, and to be used.
+//!
+//! # The one sentence
+//!
+//! **Bytes become frames, frames become methods and content, methods move a state machine, the machine emits events,
+//! a user sees events**, and each arrow is a module that can be read alone:
+//!
+//! ```text
+//!             rpc        call("rpc_queue", "30") → "832040"                    chapter 6
+//!              │
+//!            client      Connection, Channel, Consumer      broker             chapters 4 and 5
+//!              │                                              │
+//!            driver      the one loop that touches a socket   │                chapter 3
+//!              └──────────────────────┬───────────────────────┘
+//!            protocol    Connection: receive, send, tick; pure                 chapter 2
+//!              │
+//!            codec       octets ⇄ frames ⇄ methods; pure                       chapter 1
+//! ```
+//!
+//! # Reading order
+//!
+//! 1. [`codec`]: the frame, the bits, the field table, the table of all 64 methods, the fourteen properties.
+//! 2. [`protocol`]: the handshake, channels, content, heartbeats, closing; both ends of the wire in one type.
+//! 3. `driver.rs`, 190 lines: where octets meet a socket.
+//! 4. [`client`]: what one can ask of a broker, and who waits for what.
+//! 5. [`broker`]: exchanges, queues and turns, in memory; start it inside a test with [`broker::Broker::start`].
+//! 6. [`rpc`]: tutorial six, with an answer to every question it leaves open.
+//!
+//! # In ten lines
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! use amqp_rpc::{broker::Broker, client::Connection, rpc::{Request, RpcClient, RpcServer}};
+//!
+//! let broker = Broker::start().await?; // or RabbitMQ, by its URL
+//! let connection = Connection::open(&broker.uri()).await?;
+//!
+//! let server = RpcServer::new(&connection, "echo").await?;
+//! tokio::spawn(server.serve(|request: Request| async move { Ok(request.body) }, std::future::pending()));
+//!
+//! let rpc = RpcClient::new(&connection).await?;
+//! let reply = rpc.call("echo", "hello").await?; // within 5 s, or an error that says why
+//! assert_eq!(reply.body, "hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//!
+//! `cli` (default) builds the four programs and is not needed by the library; `stream` makes [`client::Consumer`] a
+//! `Stream`; `proptest` brings generators for every wire type.
+
 pub mod broker;
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -18,7 +18,7 @@ use clap::Parser;
 ///
 /// Example: cargo run --bin broker -- --listen 127.0.0.1:5673
 #[derive(Parser)]
-#[command(version, verbatim_doc_comment)]
+#[command(version)]
 #[allow(clippy::doc_markdown, rustdoc::bare_urls)] // printed by --help, not by rustdoc
 struct Arguments {
     /// The address and port to listen at. guest may log in from this machine only.

@@ -20,7 +20,7 @@ use clap::Parser;
 ///
 /// Example: cargo run --bin client 30
 #[derive(Parser)]
-#[command(version, verbatim_doc_comment)]
+#[command(version)]
 #[allow(clippy::doc_markdown, rustdoc::bare_urls)] // printed by --help, not by rustdoc
 struct Arguments {
     /// Which Fibonacci number: 0 to 93. 30 takes a moment, 45 some seconds, and from about 50 on no one waits.

@@ -25,7 +25,7 @@ use tokio::{net::TcpStream, sync::oneshot};
 /// Next: cargo run -- --hex shows the octets, `cargo run --bin server` and `cargo run --bin client 30` are the same as
 /// three programs, and docs/ explains every line.
 #[derive(Parser)]
-#[command(version, verbatim_doc_comment)]
+#[command(version)]
 #[allow(clippy::doc_markdown, rustdoc::bare_urls)] // printed by --help, not by rustdoc
 struct Arguments {
     /// Which Fibonacci number to ask for: 0 to 93.

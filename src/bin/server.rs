@@ -25,7 +25,7 @@ use clap::Parser;
 ///
 /// Example: cargo run --bin server -- --url amqp://user:password@rabbit.example:5672/%2f --prefetch 4
 #[derive(Parser)]
-#[command(version, verbatim_doc_comment)]
+#[command(version)]
 #[allow(clippy::doc_markdown, rustdoc::bare_urls)] // printed by --help, not by rustdoc
 struct Arguments {
     /// The broker: amqp://user:password@host:port/vhost (with %2f for the virtual host "/").
