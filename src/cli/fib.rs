@@ -18,7 +18,7 @@ const CALLS_BETWEEN_LOOKS: u32 = 1 << 18;
 /// Answers `30` with `832040`.
 ///
 /// # Errors
-/// `bad-request` for anything but a whole number from 0 to 93, `abandoned` when the deadline passes meanwhile.
+/// `bad-request` for anything but a whole number from 0 to 93.
 ///
 /// # Cancel safety
 /// A dropped future stops the work soon after.
@@ -32,10 +32,9 @@ pub async fn serve(request: Request) -> Result<Bytes, HandlerError> {
     let work = tokio::task::spawn_blocking(move || fib(n, deadline, &abandoned));
     match work.await {
         Ok(Some(number)) => Ok(number.to_string().into()),
-        _ => Err(HandlerError::new(
-            "abandoned",
-            format!("fib({n}) takes too long"),
-        )),
+        // The deadline has passed, so the server answers in our place, if anybody is left to hear it.
+        Ok(None) => std::future::pending().await,
+        Err(failed) => Err(HandlerError::new("failed", failed.to_string())),
     }
 }
 
