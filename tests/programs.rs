@@ -1,0 +1,354 @@
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)] // how a test reports
+//! The programs as a user meets them: what they print, in which order, and how they end.
+//!
+//! Every program gets its broker by URL, on a port of its own; `.ci/run` walks the usual port.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::TcpListener,
+    process::{Child, ChildStdout, Command, Output, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+/// Far longer than anything here takes, on any machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+const BROKER: &str = env!("CARGO_BIN_EXE_broker");
+const CLIENT: &str = env!("CARGO_BIN_EXE_client");
+const DEMO: &str = env!("CARGO_BIN_EXE_demo");
+const SERVER: &str = env!("CARGO_BIN_EXE_server");
+
+/// A program, which never sees the URL of anybody's real broker.
+fn program(path: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(path);
+    command
+        .args(arguments)
+        .env_remove("AMQP_URL")
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null());
+    command
+}
+
+fn output(path: &str, arguments: &[&str]) -> Output {
+    program(path, arguments)
+        .output()
+        .expect("the program starts")
+}
+
+/// Standard output, standard error and the exit status.
+fn said(path: &str, arguments: &[&str]) -> (String, String, Option<i32>) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output(path, arguments);
+    let text = |octets| String::from_utf8(octets).expect("text");
+    (text(stdout), text(stderr), status.code())
+}
+
+/// A program that runs until it is told to stop; it ends with the test.
+struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(path: &str, arguments: &[&str]) -> Self {
+        let mut child = program(path, arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let stdout = child.stdout.take().expect("piped");
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || forward(stdout, &sender));
+        Self { child, lines }
+    }
+
+    fn next_line(&self) -> String {
+        self.lines.recv_timeout(LIMIT).expect("a line in time")
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .args(["-s", name, &pid])
+            .status()
+            .expect("kill");
+        assert!(sent.success());
+    }
+
+    /// Waits for the end: the exit status and what was said on standard error.
+    fn wait(mut self) -> (Option<i32>, String) {
+        let started = Instant::now();
+        let status = loop {
+            match self.child.try_wait().expect("a child") {
+                Some(status) => break status,
+                None if started.elapsed() > LIMIT => panic!("it did not end"),
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        let mut stderr = String::new();
+        self.child
+            .stderr
+            .take()
+            .expect("piped")
+            .read_to_string(&mut stderr)
+            .expect("text");
+        (status.code(), stderr)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn forward(stdout: ChildStdout, lines: &mpsc::Sender<String>) {
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        let _ = lines.send(line);
+    }
+}
+
+/// A broker of this test's own, and its URL.
+fn broker() -> (Running, String) {
+    let broker = Running::start(BROKER, &["--listen", "127.0.0.1:0"]);
+    let line = broker.next_line();
+    let url = line
+        .split_whitespace()
+        .find(|word| word.starts_with("amqp://"))
+        .expect("a URL")
+        .to_owned();
+    (broker, url)
+}
+
+fn server(url: &str) -> Running {
+    let server = Running::start(SERVER, &["--url", url]);
+    assert_eq!(server.next_line(), " [x] Awaiting RPC requests");
+    server
+}
+
+#[test]
+fn the_demo_shows_the_conversation_and_ends() {
+    let (stdout, stderr, status) = said(DEMO, &[]);
+    assert_eq!((stderr.as_str(), status), ("", Some(0)));
+    assert!(stdout.ends_with("\nfib(30) = 832040\n"), "{stdout}");
+    let in_order = [
+        "protocol header",
+        "connection.start ",
+        "connection.start-ok",
+        "connection.tune ",
+        "connection.open ",
+        "queue.declare",
+        "basic.consume",
+        "basic.publish",
+        "header  2 octets",
+        "body    \"30\"",
+        "basic.deliver",
+        "basic.ack",
+        "connection.close",
+    ];
+    let mut rest = stdout.as_str();
+    for expected in in_order {
+        let at = rest
+            .find(expected)
+            .unwrap_or_else(|| panic!("{expected} is due in {rest}"));
+        rest = &rest[at..];
+    }
+    assert!(!stdout.contains('\u{1b}'), "no colour where nobody sees it");
+    assert!(!stdout.contains("guest"), "the password is hidden");
+}
+
+#[test]
+fn a_request_goes_round() {
+    let (_broker, url) = broker();
+    let server = server(&url);
+    let (stdout, stderr, status) = said(CLIENT, &["30", "--url", &url]);
+    assert_eq!(stdout, " [x] Requesting fib(30)\n [.] Got 832040\n");
+    assert_eq!((stderr.as_str(), status), ("", Some(0)));
+    assert_eq!(server.next_line(), " [.] fib(30)");
+}
+
+#[test]
+fn two_servers_share_the_work() {
+    // QOS-9: the request of 34 keeps one of them busy, so the small ones go to the other.
+    let (_broker, url) = broker();
+    let servers = [server(&url), server(&url)];
+    for _ in 0..4 {
+        assert_eq!(said(CLIENT, &["10", "--url", &url]).2, Some(0));
+    }
+    for server in &servers {
+        assert_eq!(
+            [server.next_line(), server.next_line()],
+            [" [.] fib(10)", " [.] fib(10)"],
+            "round robin"
+        );
+    }
+}
+
+#[test]
+fn every_failure_is_one_sentence_and_a_status() {
+    let (_broker, url) = broker();
+    let wrong = url.replace("guest:guest", "guest:wrong");
+    let nowhere = format!("amqp://127.0.0.1:{}", free_port());
+    let no_vhost = url.replace("%2f", "nope");
+    let cases: [(&[&str], i32, &str); 6] = [
+        (
+            &["30", "--url", &nowhere],
+            3,
+            "No broker listens at 127.0.0.1:",
+        ),
+        (
+            &["30", "--url", &url],
+            4,
+            "No server: there is no queue 'rpc_queue'.",
+        ),
+        (
+            &["30", "--url", &wrong],
+            8,
+            "refused the login of user 'guest'.",
+        ),
+        (
+            &["30", "--url", &no_vhost],
+            8,
+            "does not let user 'guest' into virtual host 'nope'",
+        ),
+        (
+            &["30", "--url", "amqps://localhost"],
+            2,
+            "amqps:// (TLS) is not supported yet",
+        ),
+        (
+            &["30", "--url", "http://localhost"],
+            2,
+            "expected a URI that begins with amqp://",
+        ),
+    ];
+    for (arguments, status, sentence) in cases {
+        let (stdout, stderr, got) = said(CLIENT, arguments);
+        assert_eq!(
+            (stdout.as_str(), got),
+            ("", Some(status)),
+            "{arguments:?}: {stderr}"
+        );
+        assert!(stderr.contains(sentence), "{arguments:?}: {stderr}");
+        assert!(
+            status == 2 || stderr.trim_end().lines().count() == 1,
+            "one sentence: {stderr}"
+        );
+    }
+}
+
+#[test]
+fn a_number_out_of_range_is_refused_before_anything_is_sent() {
+    for n in ["abc", "-1", "94", ""] {
+        let (stdout, stderr, status) = said(CLIENT, &[n]);
+        assert_eq!((stdout.as_str(), status), ("", Some(2)));
+        assert!(
+            stderr.contains("expected a whole number from 0 to 93"),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn a_queue_without_a_server_is_told_apart_and_waited_for_if_asked() {
+    let (_broker, url) = broker();
+    let first = server(&url);
+    first.signal("INT");
+    assert_eq!(
+        first.wait(),
+        (Some(0), String::new()),
+        "Ctrl-C is a clean end"
+    );
+
+    let (_, stderr, status) = said(CLIENT, &["10", "--url", &url]);
+    assert_eq!(status, Some(4));
+    assert!(
+        stderr.contains("exists, but nobody consumes from it (0 requests wait there)"),
+        "{stderr}"
+    );
+
+    let waiting = Running::start(CLIENT, &["10", "--url", &url, "--wait"]);
+    assert_eq!(waiting.next_line(), " [x] Requesting fib(10)");
+    let _second = server(&url);
+    assert_eq!(waiting.next_line(), " [.] Got 55");
+    assert_eq!(waiting.wait().0, Some(0));
+}
+
+#[test]
+fn no_reply_in_time_is_said_in_time() {
+    let (_broker, url) = broker();
+    let _server = server(&url);
+    let (stdout, stderr, status) = said(CLIENT, &["93", "--url", &url, "--timeout", "1"]);
+    assert_eq!(
+        (stdout.as_str(), status),
+        (" [x] Requesting fib(93)\n", Some(5))
+    );
+    assert!(stderr.starts_with("No reply within 1 s"), "{stderr}");
+    // The server gave it up at the same deadline, so the next request is served (RPC-10).
+    assert_eq!(
+        said(CLIENT, &["10", "--url", &url]).0,
+        " [x] Requesting fib(10)\n [.] Got 55\n"
+    );
+}
+
+#[test]
+fn a_broker_that_goes_is_reported_in_one_sentence() {
+    // CLOSE-15
+    let (broker, url) = broker();
+    let server = server(&url);
+    broker.signal("TERM");
+    assert_eq!(broker.wait(), (Some(0), String::new()));
+    let (status, stderr) = server.wait();
+    assert_eq!(
+        (status, stderr.trim_end().lines().count()),
+        (Some(7), 1),
+        "{stderr}"
+    );
+    assert!(stderr.contains("CONNECTION_FORCED"), "{stderr}");
+}
+
+#[test]
+fn a_second_interrupt_ends_at_once() {
+    let (_broker, url) = broker();
+    let server = server(&url);
+    let client = Running::start(CLIENT, &["93", "--url", &url, "--timeout", "60"]);
+    assert_eq!(server.next_line(), " [.] fib(93)");
+    server.signal("INT"); // the request in hand would be finished first
+    client.signal("INT");
+    assert_eq!(
+        client.wait().0,
+        Some(0),
+        "a client that is interrupted closes its connection"
+    );
+    let started = Instant::now();
+    while started.elapsed() < LIMIT && said(CLIENT, &["1", "--url", &url]).2 != Some(4) {} // its consumer is cancelled
+    server.signal("INT");
+    assert_eq!(server.wait().0, Some(130));
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let (_, stderr, status) = said(BROKER, &["--listen", &address]);
+    assert_eq!(status, Some(3));
+    assert!(
+        stderr.starts_with(&format!("Something listens at {address} already")),
+        "{stderr}"
+    );
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("bound").port()
+}
