@@ -1,0 +1,318 @@
+//! One AMQP peer that does one kind of work and reports it as a line of JSON, so that a harness can run it beside the
+//! peers of other libraries.
+//!
+//! `--api channel` does exactly what they do: no confirms, nothing mandatory, reply then ack. `--api rpc` is
+//! `RpcClient` and `RpcServer` as a user gets them.
+
+use std::{
+    collections::HashMap,
+    error::Error,
+    future::Future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use amqp_rpc::{
+    client::{Channel, Connection, Message},
+    codec::{BasicConsume, Properties, QueueDeclare, ShortString},
+    rpc::{Request, RpcClient, RpcServer, RpcServerOptions},
+};
+use clap::{Parser, ValueEnum};
+use nix::sys::resource::{UsageWho, getrusage};
+use serde_json::json;
+use tokio::{sync::oneshot, task::JoinSet};
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+#[derive(Parser, Clone)]
+struct Arguments {
+    role: Role,
+    #[arg(long, default_value = "channel")]
+    api: Api,
+    #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672/%2f")]
+    url: String,
+    #[arg(long, default_value = "perf.amqp-rpc")]
+    queue: String,
+    #[arg(long, default_value_t = 1)]
+    prefetch: u16,
+    #[arg(long, default_value_t = 1000)]
+    calls: usize,
+    #[arg(long, default_value_t = 10_000)]
+    count: usize,
+    #[arg(long, default_value_t = 1)]
+    concurrency: usize,
+    #[arg(long, default_value_t = 16)]
+    body: usize,
+    #[arg(long, default_value = "auto")]
+    ack: Ack,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Role {
+    Server,
+    Client,
+    Publish,
+    Consume,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Api {
+    Channel,
+    Rpc,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Ack {
+    Auto,
+    Manual,
+}
+
+fn main() -> Outcome<()> {
+    let arguments = Arguments::parse();
+    let mut runtime = match std::env::var("BENCH_RT").as_deref() {
+        Ok("current") => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    runtime.enable_all().build()?.block_on(async {
+        match (arguments.role, arguments.api) {
+            (Role::Server, Api::Channel) => serve_channel(arguments).await,
+            (Role::Server, Api::Rpc) => serve_rpc(arguments).await,
+            (Role::Client, Api::Channel) => call_channel(arguments).await,
+            (Role::Client, Api::Rpc) => call_rpc(arguments).await,
+            (Role::Publish, _) => publish(arguments).await,
+            (Role::Consume, _) => consume(arguments).await,
+        }
+    })
+}
+
+async fn open(arguments: &Arguments) -> Outcome<(Connection, Channel)> {
+    let connection = Connection::open(&arguments.url).await?;
+    let channel = connection.open_channel().await?;
+    Ok((connection, channel))
+}
+
+async fn declare(channel: &Channel, queue: &str, passive: bool) -> Outcome<()> {
+    let declare = QueueDeclare { queue: queue.try_into()?, auto_delete: !passive, passive, ..Default::default() };
+    channel.queue_declare(declare).await?;
+    Ok(())
+}
+
+async fn serve_channel(arguments: Arguments) -> Outcome<()> {
+    let (_connection, channel) = open(&arguments).await?;
+    declare(&channel, &arguments.queue, false).await?;
+    channel.qos(arguments.prefetch).await?;
+    let mut requests = channel.consume(arguments.queue.as_str()).await?;
+    println!("ready");
+    while let Some(request) = requests.next().await {
+        let (received, acker) = request?.into_parts();
+        let Message { properties, body } = received.message;
+        let reply_to = properties.reply_to.unwrap_or_default();
+        let properties = Properties { correlation_id: properties.correlation_id, ..Default::default() };
+        channel.publish("", reply_to, Message { properties, body }).await?;
+        acker.ack().await?;
+    }
+    Ok(())
+}
+
+async fn serve_rpc(arguments: Arguments) -> Outcome<()> {
+    let (connection, channel) = open(&arguments).await?;
+    declare(&channel, &arguments.queue, false).await?;
+    let options = RpcServerOptions { prefetch: arguments.prefetch, ..Default::default() };
+    let server = RpcServer::with_options(&connection, arguments.queue.as_str(), options).await?;
+    println!("ready");
+    server.serve(|request: Request| async move { Ok(request.body) }, std::future::pending()).await?;
+    Ok(())
+}
+
+/// Who waits for which correlation id.
+#[derive(Default)]
+struct Pending {
+    last: AtomicU64,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<usize>>>,
+}
+
+async fn call_channel(arguments: Arguments) -> Outcome<()> {
+    let (_connection, channel) = open(&arguments).await?;
+    let declare = QueueDeclare { exclusive: true, ..Default::default() };
+    let reply_to = channel.queue_declare(declare).await?.queue;
+    let consume = BasicConsume { queue: reply_to.clone(), ..Default::default() };
+    let mut replies = channel.consume_no_ack(consume).await?;
+    let pending = Arc::new(Pending::default());
+    let sorting = pending.clone();
+    tokio::spawn(async move {
+        while let Some(Ok(reply)) = replies.next().await {
+            let id = reply.properties().correlation_id.as_ref().and_then(|id| id.as_str().ok()?.parse().ok());
+            let call = id.and_then(|id: u64| sorting.waiting.lock().ok()?.remove(&id));
+            if let Some(call) = call {
+                let _ = call.send(reply.body().len());
+            }
+        }
+    });
+    let queue = ShortString::try_from(arguments.queue.as_str())?;
+    let body = bytes(arguments.body);
+    let call = move || {
+        let (channel, pending, reply_to) = (channel.clone(), pending.clone(), reply_to.clone());
+        let (queue, body) = (queue.clone(), body.clone());
+        async move {
+            let (sender, reply) = oneshot::channel();
+            let id = pending.last.fetch_add(1, Ordering::Relaxed);
+            pending.waiting.lock().map_err(|_| "poisoned")?.insert(id, sender);
+            let correlation_id = Some(ShortString::try_from(id.to_string())?);
+            let properties = Properties { correlation_id, reply_to: Some(reply_to), ..Default::default() };
+            let expected = body.body.len();
+            channel.publish("", queue, Message { properties, ..body }).await?;
+            if reply.await? == expected { Ok(()) } else { Err("a reply of another length".into()) }
+        }
+    };
+    measure_calls("amqp-rpc", &arguments, call).await
+}
+
+async fn call_rpc(arguments: Arguments) -> Outcome<()> {
+    let connection = Connection::open(&arguments.url).await?;
+    let rpc = RpcClient::new(&connection).await?;
+    let queue = ShortString::try_from(arguments.queue.as_str())?;
+    let body = bytes(arguments.body);
+    let call = move || {
+        let (rpc, queue, body) = (rpc.clone(), queue.clone(), body.clone());
+        async move {
+            let expected = body.body.len();
+            let reply = rpc.call(queue, body).await?;
+            if reply.body.len() == expected { Ok(()) } else { Err("a reply of another length".into()) }
+        }
+    };
+    measure_calls("amqp-rpc/rpc", &arguments, call).await
+}
+
+fn bytes(length: usize) -> Message {
+    vec![b'x'; length].into()
+}
+
+async fn measure_calls<F, C>(peer: &str, arguments: &Arguments, call: F) -> Outcome<()>
+where
+    F: Fn() -> C + Clone + Send + Sync + 'static,
+    C: Future<Output = Outcome<()>> + Send + 'static,
+{
+    run_calls(arguments.concurrency.max(200), arguments.concurrency, call.clone()).await?;
+    let window = Window::open()?;
+    let mut latencies = run_calls(arguments.calls, arguments.concurrency, call).await?;
+    let report = window.close()?;
+    latencies.sort_unstable();
+    let quantile = |q: f64| latencies[((latencies.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e6;
+    println!(
+        "{}",
+        json!({
+            "peer": peer, "role": "rpc", "calls": arguments.calls, "concurrency": arguments.concurrency,
+            "body": arguments.body, "secs": report.secs, "calls_per_s": arguments.calls as f64 / report.secs,
+            "p50_us": quantile(0.5), "p99_us": quantile(0.99), "max_us": quantile(1.0),
+            "cpu_user_s": report.user, "cpu_sys_s": report.system,
+        })
+    );
+    Ok(())
+}
+
+async fn run_calls<F, C>(calls: usize, concurrency: usize, call: F) -> Outcome<Vec<Duration>>
+where
+    F: Fn() -> C + Clone + Send + Sync + 'static,
+    C: Future<Output = Outcome<()>> + Send + 'static,
+{
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut callers = JoinSet::new();
+    for _ in 0..concurrency {
+        let (call, next) = (call.clone(), next.clone());
+        callers.spawn(async move {
+            let mut latencies = Vec::with_capacity(calls / concurrency + 1);
+            while next.fetch_add(1, Ordering::Relaxed) < calls {
+                let started = Instant::now();
+                call().await?;
+                latencies.push(started.elapsed());
+            }
+            Outcome::Ok(latencies)
+        });
+    }
+    let mut all = Vec::with_capacity(calls);
+    while let Some(latencies) = callers.join_next().await {
+        all.extend(latencies??);
+    }
+    Ok(all)
+}
+
+async fn publish(arguments: Arguments) -> Outcome<()> {
+    let (_connection, channel) = open(&arguments).await?;
+    declare(&channel, &arguments.queue, false).await?;
+    let (queue, body) = (ShortString::try_from(arguments.queue.as_str())?, bytes(arguments.body));
+    let window = Window::open()?;
+    for _ in 0..arguments.count {
+        channel.publish("", &queue, body.clone()).await?;
+    }
+    declare(&channel, &arguments.queue, true).await?;
+    report_flow("publish", &arguments, window)
+}
+
+async fn consume(arguments: Arguments) -> Outcome<()> {
+    let (_connection, channel) = open(&arguments).await?;
+    declare(&channel, &arguments.queue, false).await?;
+    channel.qos(arguments.prefetch).await?;
+    let window = Window::open()?;
+    if arguments.ack == Ack::Manual {
+        let mut messages = channel.consume(arguments.queue.as_str()).await?;
+        for _ in 0..arguments.count {
+            messages.next().await.ok_or("the consumer ended")??.ack().await?;
+        }
+    } else {
+        let consume = BasicConsume { queue: arguments.queue.as_str().try_into()?, ..Default::default() };
+        let mut messages = channel.consume_no_ack(consume).await?;
+        for _ in 0..arguments.count {
+            messages.next().await.ok_or("the consumer ended")??;
+        }
+    }
+    report_flow("consume", &arguments, window)
+}
+
+fn report_flow(role: &str, arguments: &Arguments, window: Window) -> Outcome<()> {
+    let report = window.close()?;
+    let ack = if arguments.ack == Ack::Manual { "manual" } else { "auto" };
+    println!(
+        "{}",
+        json!({
+            "peer": "amqp-rpc", "role": role, "count": arguments.count, "body": arguments.body, "ack": ack,
+            "secs": report.secs, "msgs_per_s": arguments.count as f64 / report.secs,
+            "cpu_user_s": report.user, "cpu_sys_s": report.system,
+        })
+    );
+    Ok(())
+}
+
+/// A stretch of wall time, and the processor time used in it.
+struct Window {
+    started: Instant,
+    user: f64,
+    system: f64,
+}
+
+struct Report {
+    secs: f64,
+    user: f64,
+    system: f64,
+}
+
+impl Window {
+    fn open() -> Outcome<Self> {
+        let (user, system) = processor_time()?;
+        Ok(Self { started: Instant::now(), user, system })
+    }
+
+    fn close(self) -> Outcome<Report> {
+        let secs = self.started.elapsed().as_secs_f64();
+        let (user, system) = processor_time()?;
+        Ok(Report { secs, user: user - self.user, system: system - self.system })
+    }
+}
+
+fn processor_time() -> Outcome<(f64, f64)> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    Ok((seconds(usage.user_time()), seconds(usage.system_time())))
+}
