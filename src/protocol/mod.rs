@@ -35,7 +35,7 @@
 //! Everything a peer can do wrong is a [`Violation`]: a value with a blame, a reply code, a scope and the method at
 //! fault. The scope decides what is lost, and nothing else is.
 //!
-//! Reading order: [`handshake`], [`tuning`], `channel`, [`content`], [`ledger`], `heartbeat`, [`connection`],
+//! Reading order: [`handshake`], [`sasl`], [`tuning`], `channel`, [`content`], [`ledger`], `heartbeat`, [`connection`],
 //! [`error`].
 
 mod channel;
@@ -45,13 +45,15 @@ pub mod error;
 pub mod handshake;
 mod heartbeat;
 pub mod ledger;
+pub mod sasl;
 pub mod tuning;
 
 pub use self::{
     connection::{Connection, Event},
     content::Message,
     error::{Blame, Cause, CloseReason, Greeting, Violation},
-    handshake::{BODY_LIMIT, ClientConfig, Credentials, Mechanism, Opened, ServerConfig},
+    handshake::{BODY_LIMIT, ClientConfig, Opened, ServerConfig},
     ledger::Ledger,
+    sasl::{Credentials, Mechanism},
     tuning::Tuning,
 };

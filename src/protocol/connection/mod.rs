@@ -11,6 +11,7 @@
 //! ```
 
 mod closing;
+mod event;
 mod receive;
 
 use std::{
@@ -21,11 +22,12 @@ use std::{
 
 use bytes::BytesMut;
 
+pub use self::event::Event;
 use super::{
     channel::{Channel, Stage as ChannelStage},
-    content::{Message, bodies},
+    content::bodies,
     error::{Cause, CloseReason, Violation},
-    handshake::{ClientConfig, ClientHandshake, Opened, ServerConfig, ServerHandshake},
+    handshake::{ClientConfig, ClientHandshake, ServerConfig, ServerHandshake},
     heartbeat::{Beat, Heartbeat},
     tuning::Tuning,
 };
@@ -34,25 +36,6 @@ use crate::codec::{
     Method, MethodId, PROTOCOL_HEADER, Properties, ReplyCode, Sender,
     frame::{encode_body, encode_header, encode_heartbeat, encode_method},
 };
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// The handshake is over.
-    Opened(Opened),
-    /// The peer opened this channel (a broker hears it).
-    ChannelOpened(ChannelId),
-    /// A method that answers nothing: a request of a client, or a confirm, a cancel, `connection.blocked` of a broker.
-    Method(ChannelId, Method),
-    /// The answer to the oldest request of this channel; `get-ok` brings its content.
-    Reply(ChannelId, Method, Option<Message>),
-    /// A publish, a delivery or a return, complete. CONTENT-10
-    Content(ChannelId, Method, Message),
-    /// The channel is over, whoever said so; its number is free once close-ok has passed.
-    ChannelClosed(ChannelId, Cause),
-    /// The connection is over; nothing else happens on it. What was not answered has an unknown outcome (CLOSE-13).
-    Closed(Cause),
-}
 
 #[derive(Debug)]
 enum Stage {
