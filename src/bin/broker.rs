@@ -14,7 +14,9 @@ use clap::Parser;
 /// forgets it when it ends; docs/broker.md says what it does like RabbitMQ, and what it leaves out. For durable or
 /// clustered work use RabbitMQ: the same clients work there unchanged.
 ///
-/// Ctrl-C tells every client that the broker shuts down (320) and ends; a second Ctrl-C ends at once.
+/// After Ctrl-C it tells every client that it shuts down (reply code 320) and ends; a second Ctrl-C ends it at once.
+///
+/// Exit status: 0 stopped by Ctrl-C; 2 a bad argument; 3 it cannot listen at the address; 1 anything else.
 ///
 /// Example: cargo run --bin broker -- --listen 127.0.0.1:5673
 #[derive(Parser)]

@@ -22,8 +22,8 @@ use tokio::{net::TcpStream, sync::oneshot};
 /// In one process it starts the built-in broker, an RPC server and an RPC client, asks for fib(30), and prints what
 /// crosses the two connections. It needs nothing installed and ends by itself.
 ///
-/// Next: cargo run -- --hex shows the octets, `cargo run --bin server` and `cargo run --bin client 30` are the same as
-/// three programs, and docs/ explains every line.
+/// Next: `cargo run -- --hex` also shows the octets, each with its label. `cargo run --bin server` and `cargo run --bin
+/// client 30` are the same call between two programs. docs/README.md says where to read on.
 #[derive(Parser)]
 #[command(version)]
 #[allow(clippy::doc_markdown, rustdoc::bare_urls)] // printed by --help, not by rustdoc

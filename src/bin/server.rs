@@ -21,7 +21,10 @@ use clap::Parser;
 /// Without --url it connects to amqp://guest:guest@localhost:5672/%2f, and if nothing listens there it hosts the
 /// built-in broker in its own process: nothing needs to be installed.
 ///
-/// Ctrl-C takes no new request, finishes the one in hand and ends; a second Ctrl-C ends at once.
+/// After Ctrl-C it takes no new request, finishes what it has begun and ends; a second Ctrl-C ends it at once.
+///
+/// Exit status: 0 stopped by Ctrl-C; 2 a bad argument; 3 no broker; 7 the connection was lost; 8 the login was refused;
+/// 1 anything else.
 ///
 /// Example: cargo run --bin server -- --url amqp://user:password@rabbit.example:5672/%2f --prefetch 4
 #[derive(Parser)]
@@ -34,14 +37,14 @@ struct Arguments {
     /// The queue that requests come to.
     #[arg(long, default_value = "rpc_queue")]
     queue: String,
-    /// How to declare it: `auto` takes it as it stands, or else declares it as `quorum`, durable as in today's
-    /// tutorials; `classic` is transient as in the old ones.
+    /// How to declare the queue: `auto` takes it as it stands, and makes a `quorum` queue if there is none; `quorum` is
+    /// durable, as in today's tutorials; `classic` is transient, as in the old ones.
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ["auto", "classic", "quorum"])]
     queue_type: String,
     /// How many requests to take at once; 1 is fair dispatch.
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     prefetch: u16,
-    /// Seconds that a request may take which does not say how long its caller waits.
+    /// Seconds that a request may take if it does not say how long its caller waits.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     work_limit: u64,
 }

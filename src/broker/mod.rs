@@ -1,4 +1,4 @@
-//! # Chapter 4: the broker's brain, methods in and methods out
+//! # Chapter 5: the broker's brain, methods in and methods out
 //!
 //! ```text
 //!  basic.publish ──► exchange ──binding──► queue ──turn──► consumer ──► basic.deliver

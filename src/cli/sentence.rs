@@ -27,9 +27,14 @@ pub fn of_connect(error: &Error, options: &ConnectOptions) -> Failure {
 
 fn unreachable(error: &io::Error, address: &str) -> String {
     match error.kind() {
+        io::ErrorKind::ConnectionRefused if *address == ConnectOptions::default().address() => {
+            format!(
+                "No broker listens at {address}: start one with `cargo run --bin server` (or `--bin broker`), or name \
+                 another with --url."
+            )
+        }
         io::ErrorKind::ConnectionRefused => format!(
-            "No broker listens at {address}: start one with `cargo run --bin server` (or `--bin broker`), or name \
-             another with --url."
+            "No broker listens at {address}: check the address, and whether the broker runs."
         ),
         io::ErrorKind::TimedOut => {
             format!("No broker answers at {address}: the connection timed out.")
@@ -118,7 +123,10 @@ pub fn of_operation(error: &Error) -> Failure {
         Error::ConnectionClosed(cause) => {
             Failure::new(Status::Lost, format!("The connection was lost: {cause}."))
         }
-        other => Failure::new(Status::Other, format!("The broker did not do it: {other}.")),
+        other => Failure::new(
+            Status::Other,
+            format!("The broker did not do what was asked: {other}."),
+        ),
     }
 }
 
@@ -153,10 +161,17 @@ pub fn of_call(error: &RpcError) -> Failure {
             );
             Failure::new(Status::NoServer, text)
         }
-        RpcError::Timeout { elapsed, .. } => {
+        RpcError::Timeout {
+            elapsed, consumers, ..
+        } => {
+            let why = match consumers {
+                Some(1) => "the server is busy or slow",
+                Some(_) => "the servers are busy or slow",
+                None => "the broker did not say in time whether a server is there",
+            };
             let text = format!(
-                "No reply within {} s: the servers are busy or slow; --timeout gives them longer.",
-                elapsed.as_secs_f32().round()
+                "No reply within {} s: {why}. --timeout gives more time.",
+                elapsed.as_secs()
             );
             Failure::new(Status::Timeout, text)
         }
@@ -177,8 +192,10 @@ pub fn of_call(error: &RpcError) -> Failure {
 
 /// No queue: no server has ever been there.
 pub fn no_queue(queue: &str) -> Failure {
-    let text =
-        format!("No server: there is no queue '{queue}'. Start one with `cargo run --bin server`.");
+    let text = format!(
+        "No server: there is no queue '{queue}'. Start a server with `cargo run --bin server`, or queue the request all \
+         the same with --wait."
+    );
     Failure::new(Status::NoServer, text)
 }
 
@@ -190,8 +207,8 @@ pub fn no_consumer(queue: &str, waiting: u32) -> Failure {
         format!("{waiting} requests wait")
     };
     let text = format!(
-        "No server: queue '{queue}' exists, but nobody consumes from it ({requests} there). Start one with \
-         `cargo run --bin server`, or queue the request all the same with --wait."
+        "No server: queue '{queue}' exists, but nobody consumes from it ({requests} there). Start a server \
+         with `cargo run --bin server`, or queue the request all the same with --wait."
     );
     Failure::new(Status::NoServer, text)
 }
@@ -200,6 +217,23 @@ pub fn no_consumer(queue: &str, waiting: u32) -> Failure {
 mod tests {
     use super::*;
     use crate::{codec::QueueDeclare, protocol::CloseReason};
+
+    #[test]
+    fn the_advice_fits_the_address() {
+        let says = |options: &ConnectOptions| {
+            let refused = io::ErrorKind::ConnectionRefused.into();
+            let source = std::sync::Arc::new(refused);
+            let address = options.address();
+            of_connect(&Error::Connect { address, source }, options).sentence
+        };
+        let usual = ConnectOptions::default();
+        assert!(says(&usual).contains("cargo run --bin server"));
+        let elsewhere = says(&usual.at("rabbit.example", 5672));
+        assert_eq!(
+            elsewhere,
+            "No broker listens at rabbit.example:5672: check the address, and whether the broker runs."
+        );
+    }
 
     #[test]
     fn a_queue_with_other_properties_is_explained() {
