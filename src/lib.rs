@@ -60,3 +60,8 @@ pub mod codec;
 mod driver;
 pub mod protocol;
 pub mod rpc;
+
+/// The listings of the README, compiled and run by `cargo test --doc`.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;
