@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use amqp_rpc::{
-    cli::{Failure, Flavor, fib, run, sentence, stop_signal},
+    cli::{Failure, Flavor, Status, fib, run, sentence, stop_signal},
     client::{ConnectOptions, Connection},
     codec::ShortString,
     rpc::{QueueType, RpcClient, queue},
@@ -15,7 +15,7 @@ use clap::Parser;
 /// If there is no broker, no queue, or nobody consumes from the queue, it says so at once. Otherwise it waits for the
 /// reply, but never longer than --timeout.
 ///
-/// Exit status: 0 a reply came, or Ctrl-C; 2 a bad argument; 3 no broker; 4 no server; 5 no reply in time; 6 the server
+/// Exit status: 0 a reply came; 130 Ctrl-C; 2 a bad argument; 3 no broker; 4 no server; 5 no reply in time; 6 the server
 /// answered with an error; 7 the connection was lost; 8 the login was refused; 1 anything else.
 ///
 /// Example: cargo run --bin client 30
@@ -51,7 +51,7 @@ async fn interruptible(arguments: Arguments) -> Result<(), Failure> {
     let connection = connection.map_err(|error| sentence::of_connect(&error, &options))?;
     let result = tokio::select! {
         result = call(&connection, arguments) => result,
-        () = stop_signal() => Ok(()),
+        () = stop_signal() => Err(Failure::new(Status::Interrupted, "")),
     };
     let closed = connection
         .close()

@@ -1,7 +1,6 @@
 //! A tap between a program and its socket, which prints what crosses it, frame by frame.
 
 use std::{
-    fmt::Write as _,
     io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -108,18 +107,7 @@ fn summary(payload: &Payload) -> String {
                 .trim_end()
                 .to_owned()
         }
-        Payload::Header(header) => {
-            let mut line = format!("  header  {} octets", header.body_size);
-            let properties = header.properties.to_string();
-            if !properties.is_empty() {
-                let _ = write!(line, "  {properties}"); // writing to a String cannot fail
-            }
-            line
-        }
-        Payload::Body(body) => format!(
-            "  body    \"{}\"",
-            body.get(..64).unwrap_or(body).escape_ascii()
-        ),
+        Payload::Header(_) | Payload::Body(_) => format!("  {payload}"),
         Payload::Heartbeat => format!("{bold}heartbeat{bold:#}"),
     }
 }

@@ -72,6 +72,8 @@ pub enum Status {
     Lost = 7,
     /// The broker refused the login or the virtual host.
     Refused = 8,
+    /// Ctrl-C, as a shell has it: 128 + SIGINT.
+    Interrupted = 130,
 }
 
 /// Why a program ends: what to say, and the exit status.
@@ -93,7 +95,9 @@ impl Failure {
     }
 
     fn report(self) -> ExitCode {
-        eprintln!("{}", self.sentence);
+        if !self.sentence.is_empty() {
+            eprintln!("{}", self.sentence);
+        }
         ExitCode::from(self.status as u8)
     }
 }
@@ -106,7 +110,7 @@ pub async fn stop_signal() {
     interrupted().await;
     tokio::spawn(async {
         interrupted().await;
-        exit(130); // 128 + SIGINT, as a shell has it
+        exit(Status::Interrupted as i32);
     });
 }
 

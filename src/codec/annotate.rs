@@ -262,7 +262,7 @@ fn expand(span: Span, payload: &Bytes, base: usize, spans: &mut Vec<Span>) {
     }
 }
 
-/// class-id and method-id are shown as one.
+/// class-id and method-id are shown as one: the method of the frame, or in a close the method at fault.
 fn merge_ids(span: Span, spans: &mut Vec<Span>) {
     match spans.last_mut() {
         Some(class) if span.label == "method-id" && class.label == "class-id" => {
@@ -271,14 +271,20 @@ fn merge_ids(span: Span, spans: &mut Vec<Span>) {
                 class: number(&class.value),
                 method: number(&span.value),
             };
-            let known = MethodRow::of(id).is_some();
-            class.value = if known {
-                id.to_string()
-            } else {
-                format!("{id}, unknown")
+            class.value = match MethodRow::of(id) {
+                Some(_) => id.to_string(),
+                None if id == MethodId::NONE => "(none)".into(),
+                None => format!("{id}, unknown"),
             };
-            class.label = "method".into();
             class.range.end = span.range.end;
+            let at_start = spans
+                .iter()
+                .rev()
+                .nth(1)
+                .is_some_and(|before| before.label == "size");
+            if let Some(merged) = spans.last_mut() {
+                merged.label = if at_start { "method" } else { "at fault" }.into();
+            }
         }
         _ => spans.push(span),
     }

@@ -15,6 +15,8 @@
 //!
 //! Read next: [`args`](super::args).
 
+use std::fmt;
+
 use bytes::{Buf, Bytes, BytesMut};
 use nom::{
     Parser,
@@ -75,6 +77,29 @@ impl Payload {
             Self::Header(_) => 2,
             Self::Body(_) => 3,
             Self::Heartbeat => 8,
+        }
+    }
+}
+
+/// One line: what is said, and never more than 64 octets of a body.
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Method(method) => method.fmt(f),
+            Self::Header(header) if header.properties.flags() == 0 => {
+                write!(f, "header  {} octets", header.body_size)
+            }
+            Self::Header(header) => write!(
+                f,
+                "header  {} octets  {}",
+                header.body_size, header.properties
+            ),
+            Self::Body(octets) => write!(
+                f,
+                "body    \"{}\"",
+                octets.get(..64).unwrap_or(octets).escape_ascii()
+            ),
+            Self::Heartbeat => f.write_str("heartbeat"),
         }
     }
 }

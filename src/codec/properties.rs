@@ -130,6 +130,21 @@ properties! {
      2 "cluster-id"       cluster_id: ShortString,
 }
 
+/// The flag word, which a dump shows as the mask that it is.
+struct Flags(u16);
+
+impl Argument for Flags {
+    fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
+        u16::read(reader).map(Self)
+    }
+    fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
+        self.0.write(writer);
+    }
+    fn show(&self) -> String {
+        format!("{:#06x}", self.0)
+    }
+}
+
 /// Bit 0: another flag word follows. Class basic never needs one. PROP-4
 const CONTINUATION: u16 = 1;
 
@@ -150,7 +165,7 @@ impl ContentHeader {
         self.class_id.write(&mut writer);
         0u16.write(&mut writer);
         self.body_size.write(&mut writer);
-        self.properties.flags().write(&mut writer);
+        Flags(self.properties.flags()).write(&mut writer);
         self.properties.write(&mut writer);
     }
 
@@ -164,7 +179,7 @@ impl ContentHeader {
         let weight: u16 = reader.field("weight")?;
         ensure(weight == 0, DecodeError::Weight(weight))?;
         let body_size = reader.field("body-size")?;
-        let flags: u16 = reader.field("flags")?;
+        let Flags(flags) = reader.field("flags")?;
         ensure(flags & CONTINUATION == 0, DecodeError::FlagsContinuation)?;
         let properties = Properties::read(flags, reader)?;
         reader.finish()?;

@@ -314,7 +314,7 @@ fn all_true<const N: usize>(names: [ShortString; N]) -> FieldTable {
 /// client that announced it can read a refusal is told 403, tied to no method (SASL-7).
 fn login(config: &ServerConfig, start_ok: &ConnectionStartOk) -> Result<ShortString, Cause> {
     let mechanism = start_ok.mechanism.to_string();
-    let Some(claimed) = claimed(&mechanism, &start_ok.response.0) else {
+    let Ok(claimed) = claimed(&mechanism, &start_ok.response.0) else {
         return Err(Cause::Refused(format!(
             "mechanism {mechanism} was not offered"
         ))); // SASL-9

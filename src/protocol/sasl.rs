@@ -87,13 +87,19 @@ impl Mechanism {
     }
 }
 
-/// What a broker reads from a response: `None` for a mechanism it did not offer, and inside, `None` for a response
-/// that is not one.
-pub(crate) fn claimed(mechanism: &str, response: &Bytes) -> Option<Option<Credentials>> {
+/// A mechanism that the broker does not know. SASL-9
+#[derive(Debug)]
+pub(crate) struct NotOffered;
+
+/// What a broker reads from a response, if it can be read at all.
+pub(crate) fn claimed(
+    mechanism: &str,
+    response: &Bytes,
+) -> Result<Option<Credentials>, NotOffered> {
     match mechanism {
-        "PLAIN" => Some(read_plain(response)),
-        "AMQPLAIN" => Some(read_amqplain(response)),
-        _ => None,
+        "PLAIN" => Ok(read_plain(response)),
+        "AMQPLAIN" => Ok(read_amqplain(response)),
+        _ => Err(NotOffered),
     }
 }
 

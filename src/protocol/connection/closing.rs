@@ -12,8 +12,7 @@ use super::{
     Connection, Event, Stage, not_open,
 };
 use crate::codec::{
-    ChannelClose, ChannelId, ConnectionCloseOk, Method, MethodId, Payload, ReplyCode, Scope,
-    Sender, frame::encode_method,
+    ChannelClose, ChannelId, ConnectionCloseOk, Method, MethodId, Payload, ReplyCode, Scope, Sender,
 };
 
 /// How long the other side has for its close-ok, or to hang up after ours. CLOSE-7, CLOSE-8
@@ -87,17 +86,13 @@ impl Connection {
             return Err(not_open(channel, ChannelClose::ID));
         };
         lane.stage = ChannelStage::Closing;
-        encode_method(channel, &reason.on_channel().into(), &mut self.outbound);
+        self.say(channel, &reason.on_channel().into());
         self.events.push_back(Event::ChannelClosed(channel, cause));
         Ok(())
     }
 
     pub(super) fn start_close(&mut self, reason: &CloseReason, cause: Cause) {
-        encode_method(
-            ChannelId::CONTROL,
-            &reason.on_connection().into(),
-            &mut self.outbound,
-        );
+        self.say(ChannelId::CONTROL, &reason.on_connection().into());
         self.channels.clear();
         self.events.push_back(Event::Closed(cause));
         self.wait(

@@ -21,6 +21,7 @@ use std::{
 };
 
 use bytes::BytesMut;
+use tracing::trace;
 
 pub use self::event::Event;
 use super::{
@@ -259,7 +260,7 @@ impl Connection {
         let mut lane = Channel::new(ChannelStage::Opening);
         lane.expect(&open);
         self.channels.insert(channel, lane);
-        encode_method(channel, &open, &mut self.outbound);
+        self.say(channel, &open);
         Ok(channel)
     }
 
@@ -271,7 +272,7 @@ impl Connection {
     pub fn send(&mut self, channel: ChannelId, method: impl Into<Method>) -> Result<(), Violation> {
         let method = method.into();
         self.sendable(channel, &method, false)?.expect(&method);
-        encode_method(channel, &method, &mut self.outbound);
+        self.say(channel, &method);
         Ok(())
     }
 
@@ -305,7 +306,8 @@ impl Connection {
                 text,
             ));
         }
-        encode_method(channel, &method, &mut self.outbound);
+        self.say(channel, &method);
+        trace!(%channel, size = header.body_size, properties = %header.properties, "sent a header");
         encode_header(channel, &header, &mut self.outbound);
         for octets in bodies(body, limit) {
             encode_body(channel, octets, &mut self.outbound);
@@ -338,6 +340,11 @@ impl Connection {
 
 /// Octets out: what we ourselves may say.
 impl Connection {
+    fn say(&mut self, channel: ChannelId, method: &Method) {
+        trace!(%channel, %method, "sent");
+        encode_method(channel, method, &mut self.outbound);
+    }
+
     fn must_be_open(&self, channel: ChannelId, method: MethodId) -> Result<(), Violation> {
         if matches!(self.stage, Stage::Open) {
             Ok(())

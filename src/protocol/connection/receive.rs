@@ -3,6 +3,7 @@
 use std::mem;
 
 use bytes::{Buf, BytesMut};
+use tracing::trace;
 
 use super::{
     super::{
@@ -17,7 +18,7 @@ use super::{
 use crate::codec::{
     BadFrame, BasicPublish, ChannelCloseOk, ChannelFlow, ChannelFlowOk, ChannelId, ChannelOpen,
     ChannelOpenOk, ConnectionUpdateSecretOk, Frame, Method, MethodId, PROTOCOL_HEADER, Payload,
-    ReplyCode, Sender, frame::encode_method,
+    ReplyCode, Sender,
 };
 
 impl Connection {
@@ -37,7 +38,7 @@ impl Connection {
             return false;
         };
         self.stage = Stage::Server(config, ServerHandshake::AwaitStartOk);
-        encode_method(ChannelId::CONTROL, &start().into(), &mut self.outbound);
+        self.say(ChannelId::CONTROL, &start().into());
         true
     }
 
@@ -69,6 +70,7 @@ impl Connection {
 
     pub(super) fn frame(&mut self, frame: Frame) {
         let Frame { channel, payload } = frame;
+        trace!(%channel, %payload, "received");
         match &self.stage {
             Stage::Open if channel == ChannelId::CONTROL => self.control(payload),
             Stage::Open => self.lane(channel, payload),
@@ -142,7 +144,7 @@ impl Connection {
 
     pub(super) fn reply(&mut self, methods: &[Method]) {
         for method in methods {
-            encode_method(ChannelId::CONTROL, method, &mut self.outbound);
+            self.say(ChannelId::CONTROL, method);
         }
     }
 
@@ -247,11 +249,7 @@ impl Connection {
         }
         self.channels
             .insert(channel, Channel::new(ChannelStage::Open));
-        encode_method(
-            channel,
-            &ChannelOpenOk::default().into(),
-            &mut self.outbound,
-        );
+        self.say(channel, &ChannelOpenOk::default().into());
         self.events.push_back(Event::ChannelOpened(channel));
     }
 
@@ -267,11 +265,7 @@ impl Connection {
                 "second 'channel.open' seen",
             ),
             M::ChannelClose(close) => {
-                encode_method(
-                    channel,
-                    &ChannelCloseOk::default().into(),
-                    &mut self.outbound,
-                );
+                self.say(channel, &ChannelCloseOk::default().into());
                 self.channels.remove(&channel);
                 self.events.push_back(Event::ChannelClosed(
                     channel,
@@ -350,18 +344,14 @@ impl Connection {
         let flow_ok = ChannelFlowOk {
             active: flow.active,
         };
-        encode_method(channel, &flow_ok.into(), &mut self.outbound);
+        self.say(channel, &flow_ok.into());
         self.events.push_back(Event::Method(channel, flow.into()));
     }
 
     /// CHAN-6, CLOSE-5: a close that crosses ours is answered, and ours is still owed its close-ok.
     fn while_channel_closing(&mut self, channel: ChannelId, method: &Method) {
         match method {
-            Method::ChannelClose(_) => encode_method(
-                channel,
-                &ChannelCloseOk::default().into(),
-                &mut self.outbound,
-            ),
+            Method::ChannelClose(_) => self.say(channel, &ChannelCloseOk::default().into()),
             Method::ChannelCloseOk(close_ok) => {
                 self.channels.remove(&channel);
                 self.events
