@@ -241,7 +241,7 @@ impl Connection {
         }
         let most = self.tuning.channel_max;
         if most != 0 && self.channels.len() >= usize::from(most) {
-            let open = self.channels.len() + 1;
+            let open = self.channels.len();
             let text = format!(
                 "number of channels opened ({open}) has reached the negotiated channel_max ({most})"
             );

@@ -1,0 +1,298 @@
+//! Remote calls: their replies, and every way in which there is none.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use amqp_rpc::{
+    client::{Channel, Error},
+    codec::*,
+    protocol::Message,
+    rpc::{HandlerError, QueueType, Request, RpcClient, RpcError, RpcServer, RpcServerOptions},
+    short,
+};
+use bytes::Bytes;
+use tokio::{
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
+};
+
+use crate::{raw::PATIENCE, world::*};
+
+/// A server that runs in a task, on a connection of its own.
+struct Serving {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+impl Serving {
+    async fn start<H, F>(world: &World, queue: &ShortString, prefetch: u16, handler: H) -> Self
+    where
+        H: Fn(Request) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Bytes, HandlerError>> + Send + 'static,
+    {
+        let options = RpcServerOptions {
+            queue_type: QueueType::Classic,
+            prefetch,
+            ..Default::default()
+        };
+        let connection = world.connect().await;
+        let server = RpcServer::with_options(&connection, queue, options).await.unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async { _ = stopped.await };
+        let task = tokio::spawn(server.serve(handler, stopped));
+        Self { stop, task }
+    }
+
+    async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+async fn echo(request: Request) -> Result<Bytes, HandlerError> {
+    Ok(request.body)
+}
+
+async fn client(world: &World) -> RpcClient {
+    RpcClient::new(&world.connect().await).await.unwrap()
+}
+
+/// RPC-1, RPC-2, RPC-16, and the queue as today's tutorial declares it.
+pub async fn call_and_reply(world: World) {
+    let queue = world.queue("rpc");
+    let connection = world.connect().await;
+    let server = RpcServer::new(&connection, &queue).await.unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(server.serve(echo, async { _ = stopped.await }));
+    let reply = client(&world).await.call_within(PATIENCE, &queue, "hello").await.unwrap();
+    assert_eq!(reply.body, "hello");
+    drop(stop);
+    task.await.unwrap().unwrap();
+}
+
+/// RPC-3, RPC-4: each caller gets its own reply.
+pub async fn a_hundred_calls_at_once(world: World) {
+    let queue = world.queue("rpc");
+    let server = Serving::start(&world, &queue, 16, echo).await;
+    let client = client(&world).await;
+    assert_eq!(hundred_calls(&client, &queue).await, 100);
+    assert_eq!((client.stats().pending, client.stats().unexpected), (0, 0));
+    server.stop().await;
+}
+
+async fn hundred_calls(client: &RpcClient, queue: &ShortString) -> usize {
+    let mut calls = JoinSet::new();
+    for number in 0..100 {
+        let (client, queue) = (client.clone(), queue.clone());
+        calls.spawn(async move {
+            let request = format!("request {number}");
+            let reply = client.call_within(PATIENCE, queue, request.clone()).await.unwrap();
+            assert_eq!(reply.body, request);
+        });
+    }
+    calls.join_all().await.len()
+}
+
+/// QOS-9, RPC-13
+pub async fn two_servers_share_a_hundred_calls(world: World) {
+    let queue = world.queue("rpc");
+    let served: [Arc<AtomicUsize>; 2] = Default::default();
+    let mut servers = Vec::new();
+    for count in served.clone() {
+        let handler = move |request: Request| {
+            count.fetch_add(1, Ordering::Relaxed);
+            echo(request)
+        };
+        servers.push(Serving::start(&world, &queue, 1, handler).await);
+    }
+    hundred_calls(&client(&world).await, &queue).await;
+    let [one, other] = served.map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(one + other, 100);
+    assert!(one > 0 && other > 0, "{one} and {other}");
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+/// RPC-7: known at once, however long the call would have waited.
+pub async fn call_to_a_missing_queue(world: World) {
+    let missing = world.name("missing");
+    let client = client(&world).await;
+    match client.call_within(Duration::from_hours(1), &missing, "x").await {
+        Err(RpcError::Unroutable { queue, code, .. }) => {
+            assert_eq!((queue, code), (missing, ReplyCode::NO_ROUTE));
+        }
+        other => panic!("got {other:?}"),
+    }
+    assert_eq!(client.stats().pending, 0);
+}
+
+/// RPC-8, RPC-9: the queue is there, and nobody serves it.
+pub async fn call_that_nobody_serves(world: World) {
+    let queue = world.queue("rpc");
+    world.channel().await.queue_declare(shared(&queue)).await.unwrap();
+    let client = client(&world).await;
+    loop {
+        let error = client.call_within(Duration::from_millis(20), &queue, "x").await.unwrap_err();
+        match error {
+            RpcError::Timeout { consumers: Some(consumers), .. } => {
+                assert_eq!(consumers, 0);
+                assert!(error.to_string().contains("nobody consumes from it"), "{error}");
+                break;
+            }
+            // The broker was too busy to be asked in the half second there is for it.
+            RpcError::Timeout { consumers: None, .. } => {}
+            other => panic!("got {other:?}"),
+        }
+    }
+    assert_eq!(client.stats().pending, 0);
+}
+
+/// RPC-18, RPC-20: what a handler refuses or panics on is answered, and the next request is served.
+pub async fn error_replies(world: World) {
+    let queue = world.queue("rpc");
+    let handler = |request: Request| async move {
+        match &request.body[..] {
+            b"bad" => Err(HandlerError::bad_request("expected a number")),
+            b"panic" => panic!("a scenario wants this panic"),
+            _ => Ok(request.body),
+        }
+    };
+    let server = Serving::start(&world, &queue, 1, handler).await;
+    let client = client(&world).await;
+    for (body, expected_kind) in [("bad", "bad-request"), ("panic", "panic")] {
+        match client.call_within(PATIENCE, &queue, body).await {
+            Err(RpcError::Remote { kind, message }) => {
+                assert_eq!(kind, expected_kind, "{message}");
+            }
+            other => panic!("got {other:?}"),
+        }
+    }
+    let reply = client.call_within(PATIENCE, &queue, "good").await.unwrap();
+    assert_eq!(reply.body, "good");
+    server.stop().await;
+    assert_eq!(counts(&world.channel().await, &queue).await, (0, 0), "nothing was requeued");
+}
+
+/// RPC-17: a request without reply-to has no one who waits, and holds up nobody.
+pub async fn request_without_reply_to(world: World) {
+    let queue = world.queue("rpc");
+    let server = Serving::start(&world, &queue, 1, echo).await;
+    fill(&world.channel().await, &queue, &["nobody waits"]).await;
+    let reply = client(&world).await.call_within(PATIENCE, &queue, "next").await.unwrap();
+    assert_eq!(reply.body, "next");
+    server.stop().await;
+    assert_eq!(counts(&world.channel().await, &queue).await, (0, 0));
+}
+
+/// RPC-22, RPC-25: what a stopping server has not begun is the next one's.
+pub async fn stopped_server_gives_back(world: World) {
+    let queue = world.queue("rpc");
+    let server = Serving::start(&world, &queue, 1, echo).await;
+    server.stop().await;
+    let client = client(&world).await;
+    let call = {
+        let (client, queue) = (client.clone(), queue.clone());
+        tokio::spawn(async move { client.call_within(PATIENCE, queue, "hello").await })
+    };
+    let server = Serving::start(&world, &queue, 1, echo).await;
+    assert_eq!(call.await.unwrap().unwrap().body, "hello");
+    server.stop().await;
+}
+
+/// A server that the scenario plays itself, to reply when it wants to.
+struct ByHand {
+    channel: Channel,
+    requests: amqp_rpc::client::Consumer,
+}
+
+impl ByHand {
+    async fn new(world: &World, queue: &ShortString) -> Self {
+        let channel = world.channel().await;
+        channel.queue_declare(shared(queue)).await.unwrap();
+        let requests = channel.consume(queue).await.unwrap();
+        Self { channel, requests }
+    }
+
+    async fn request(&mut self) -> Properties {
+        let delivery = next(&mut self.requests).await;
+        let properties = delivery.properties().clone();
+        delivery.ack().await.unwrap();
+        properties
+    }
+
+    async fn reply(&self, request: Properties, body: &'static str) {
+        let Properties { correlation_id, reply_to, .. } = request;
+        let properties = Properties { correlation_id, ..Default::default() };
+        let message = Message { properties, body: body.into() };
+        self.channel.publish("", reply_to.unwrap(), message).await.unwrap();
+    }
+}
+
+/// A call whose reply comes behind everything that was sent to this client before.
+async fn barrier(client: &RpcClient, server: &mut ByHand, queue: &ShortString) {
+    let (client, queue) = (client.clone(), queue.clone());
+    let call = tokio::spawn(async move { client.call_within(PATIENCE, queue, "barrier").await });
+    let request = server.request().await;
+    server.reply(request, "done").await;
+    assert_eq!(call.await.unwrap().unwrap().body, "done");
+}
+
+/// RPC-4, RPC-6: late, doubled and foreign replies are counted, and disturb nobody.
+pub async fn late_reply_is_counted(world: World) {
+    let queue = world.queue("rpc");
+    let mut server = ByHand::new(&world, &queue).await;
+    let client = client(&world).await;
+    let late = client.call_within(Duration::from_millis(500), &queue, "late").await;
+    assert!(matches!(late, Err(RpcError::Timeout { .. })), "got {late:?}");
+    let request = server.request().await;
+    server.reply(request.clone(), "late").await;
+    server.reply(request.clone(), "doubled").await;
+    let foreign = Properties { correlation_id: Some(short!("foreign")), ..request };
+    server.reply(foreign, "foreign").await;
+    barrier(&client, &mut server, &queue).await;
+    assert_eq!((client.stats().pending, client.stats().unexpected), (0, 3));
+}
+
+/// RPC-5, RPC-9: whoever stops waiting leaves nothing behind.
+pub async fn dropped_call_leaves_nothing_behind(world: World) {
+    let queue = world.queue("rpc");
+    let mut server = ByHand::new(&world, &queue).await;
+    let client = client(&world).await;
+    let call = {
+        let (client, queue) = (client.clone(), queue.clone());
+        tokio::spawn(async move { client.call_within(PATIENCE, queue, "dropped").await })
+    };
+    let request = server.request().await;
+    assert_eq!(client.stats().pending, 1);
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    assert_eq!(client.stats().pending, 0);
+    server.reply(request, "too late").await;
+    barrier(&client, &mut server, &queue).await;
+    assert_eq!(client.stats().unexpected, 1);
+}
+
+/// RPC-11: the connection goes under a call.
+pub async fn connection_lost_under_a_call(world: World) {
+    let queue = world.queue("rpc");
+    let mut server = ByHand::new(&world, &queue).await;
+    let connection = world.connect().await;
+    let client = RpcClient::new(&connection).await.unwrap();
+    let call = {
+        let (client, queue) = (client.clone(), queue.clone());
+        tokio::spawn(async move { client.call_within(PATIENCE, queue, "lost").await })
+    };
+    server.request().await;
+    connection.close().await.unwrap();
+    let lost = call.await.unwrap();
+    assert!(matches!(lost, Err(RpcError::Lost(_))), "got {lost:?}");
+    let next = client.call(&queue, "after").await;
+    assert!(matches!(next, Err(RpcError::NotSent(_))), "got {next:?}");
+}
