@@ -6,16 +6,19 @@
 //!  OPEN --recv close--> send close-ok --> CLOSED
 //! ```
 //!
-//! Requests of one channel are answered in order (METH-10), so what a reply belongs to is a question of counting:
-//! the oldest request that is still owed one. While waiting, the channel may receive deliveries, returns, confirms
-//! and a close (METH-7); they are not replies and do not touch the queue.
+//! Requests of one channel are handled in order (METH-10), so a reply belongs to the oldest request that is still owed
+//! one. RabbitMQ keeps that order but for `basic.consume` and `basic.cancel`: those it answers when the queue has, and
+//! a request behind them may be answered first. Their replies carry the consumer tag, by which they are found.
+//!
+//! While waiting, the channel may receive deliveries, returns, confirms and a close (METH-7); they are not replies and
+//! do not touch the queue.
 //!
 //! Read next: [`content`](super::content).
 
 use std::collections::VecDeque;
 
 use super::content::Assembler;
-use crate::codec::{Method, MethodRow};
+use crate::codec::{BasicCancel, BasicConsume, ConsumerTag, Method, MethodRow};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -31,17 +34,60 @@ pub(crate) enum Stage {
 pub(crate) struct Channel {
     pub(crate) stage: Stage,
     pub(crate) assembler: Assembler,
-    owed: VecDeque<&'static MethodRow>,
+    owed: VecDeque<Owed>,
+}
+
+/// The reply that a request is owed.
+#[derive(Debug)]
+pub(crate) struct Owed {
+    request: &'static MethodRow,
+    /// Whose consume or cancel it is; these two may be answered late.
+    consumer: Option<ConsumerTag>,
+}
+
+impl Owed {
+    /// What this request is owed, if anything. METH-8
+    pub(crate) fn by(request: &Method) -> Option<Self> {
+        let consumer = match request {
+            Method::BasicConsume(BasicConsume { consumer_tag, .. })
+            | Method::BasicCancel(BasicCancel { consumer_tag, .. }) => Some(consumer_tag.clone()),
+            _ => None,
+        };
+        let request = request.awaits_reply().then(|| request.row())?;
+        Some(Self { request, consumer })
+    }
+
+    /// Which of those who wait, the oldest first, `got` is the reply to.
+    pub(crate) fn find<'a>(owed: impl Iterator<Item = &'a Self>, got: &Method) -> Option<usize> {
+        for (at, owed) in owed.enumerate() {
+            if owed.is(got) {
+                return Some(at);
+            }
+            owed.consumer.as_ref()?; // only these let others pass
+        }
+        None
+    }
+
+    fn is(&self, got: &Method) -> bool {
+        let tag = match got {
+            Method::BasicConsumeOk(ok) => Some(&ok.consumer_tag),
+            Method::BasicCancelOk(ok) => Some(&ok.consumer_tag),
+            _ => None,
+        };
+        // A consume without a tag learns it from its reply. CONS-1
+        let named = self.consumer.as_ref().filter(|tag| !tag.0.is_empty());
+        self.request.replies.contains(&got.id()) && named.is_none_or(|named| tag == Some(named))
+    }
 }
 
 /// What an incoming method is to the requests that were sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It answers the oldest request.
+    /// It answers a request, and that one is owed nothing more.
     Reply,
     /// It answers nothing: a delivery, a confirm, or a request of the peer's own.
     Unasked,
-    /// It is a reply, but not to the oldest request. METH-9
+    /// It is a reply, but not to a request whose turn it is. METH-9
     Wrong,
 }
 
@@ -56,20 +102,13 @@ impl Channel {
 
     /// Notes a request, so that its reply is known when it comes. METH-6
     pub(crate) fn expect(&mut self, request: &Method) {
-        if request.awaits_reply() {
-            self.owed.push_back(request.row());
-        }
+        self.owed.extend(Owed::by(request));
     }
 
-    /// Compares an incoming method with the oldest request.
+    /// Compares an incoming method with the requests.
     pub(crate) fn answer(&mut self, got: &Method) -> Answer {
-        let id = got.id();
-        if self
-            .owed
-            .front()
-            .is_some_and(|request| request.replies.contains(&id))
-        {
-            self.owed.pop_front();
+        if let Some(at) = Owed::find(self.owed.iter(), got) {
+            self.owed.remove(at);
             return Answer::Reply;
         }
         if got.row().is_reply() {
@@ -118,5 +157,52 @@ mod tests {
             "one of the two replies of get"
         );
         assert_eq!(channel.answer(&BasicGetOk::default().into()), Answer::Wrong);
+    }
+    #[test]
+    fn consume_and_cancel_may_be_answered_late() {
+        // METH-10: seen on RabbitMQ 3.10.8, with queue.declare-ok before the cancel-ok of an older cancel.
+        let tag = |name| ConsumerTag(ShortString::literal(name));
+        let cancel_ok = |name| {
+            BasicCancelOk {
+                consumer_tag: tag(name),
+            }
+            .into()
+        };
+        let mut channel = Channel::new(Stage::Open);
+        for consumer_tag in [tag("a"), tag("b")] {
+            channel.expect(
+                &BasicCancel {
+                    consumer_tag,
+                    no_wait: false,
+                }
+                .into(),
+            );
+        }
+        channel.expect(&BasicConsume::default().into());
+        channel.expect(&QueueDeclare::default().into());
+        channel.expect(&BasicQos::default().into());
+
+        assert_eq!(
+            channel.answer(&BasicQosOk {}.into()),
+            Answer::Wrong,
+            "the declare lets nobody pass"
+        );
+        assert_eq!(
+            channel.answer(&QueueDeclareOk::default().into()),
+            Answer::Reply
+        );
+        assert_eq!(
+            channel.answer(&cancel_ok("c")),
+            Answer::Wrong,
+            "nobody's tag"
+        );
+        assert_eq!(channel.answer(&cancel_ok("b")), Answer::Reply);
+        let named = BasicConsumeOk {
+            consumer_tag: tag("amq.ctag-1"),
+        };
+        assert_eq!(channel.answer(&named.into()), Answer::Reply);
+        assert_eq!(channel.answer(&cancel_ok("a")), Answer::Reply);
+        assert_eq!(channel.answer(&BasicQosOk {}.into()), Answer::Reply);
+        assert_eq!(channel.answer(&cancel_ok("a")), Answer::Wrong);
     }
 }

@@ -48,6 +48,7 @@ pub mod ledger;
 pub mod sasl;
 pub mod tuning;
 
+pub(crate) use self::channel::Owed;
 pub use self::{
     connection::{Connection, Event},
     content::Message,

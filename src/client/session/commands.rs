@@ -1,7 +1,7 @@
 //! What users ask for.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{Arc, Mutex, OnceLock},
 };
 
@@ -13,8 +13,8 @@ use super::{
     Answer, ChannelShared, Command, Confirming, Lane, Opening, Publish, Session, Waiter,
 };
 use crate::{
-    codec::{BasicCancel, BasicReject, ConsumerTag, DeliveryTag, Method},
-    protocol::{CloseReason, Connection as Core, Ledger},
+    codec::{BasicCancel, BasicReject, ChannelOpen, ConsumerTag, DeliveryTag, Method},
+    protocol::{CloseReason, Connection as Core, Ledger, Owed},
 };
 
 impl Session {
@@ -26,7 +26,9 @@ impl Session {
                     cause: OnceLock::new(),
                     returns: Mutex::new(None),
                 };
-                let waiting = VecDeque::from([Waiter::Open(reply)]);
+                let open = ChannelOpen::default().into();
+                let waiting = Owed::by(&open).map(|owed| (owed, Waiter::Open(reply)));
+                let waiting = waiting.into_iter().collect();
                 let (consumers, confirms) = (HashMap::new(), None);
                 let shared = Arc::new(shared);
                 self.lanes.insert(
@@ -66,9 +68,8 @@ impl Session {
                 if matches!(method, Method::ConfirmSelect(_)) && lane.confirms.is_none() {
                     lane.confirms = Some(Ledger::new()); // CONF-2: the next publish is number 1
                 }
-                if method.awaits_reply() {
-                    lane.waiting.push_back(Waiter::Answer(reply));
-                }
+                let owed = Owed::by(method).map(|owed| (owed, Waiter::Answer(reply)));
+                lane.waiting.extend(owed);
             }
             Err(error) => _ = reply.send(Err(error)),
         }
@@ -144,19 +145,16 @@ impl Session {
                 },
             );
         }
-        let known = lane.consumers.contains_key(&consumer_tag);
-        if known
-            && core
-                .send(
-                    channel.id,
-                    BasicCancel {
-                        consumer_tag,
-                        no_wait: false,
-                    },
-                )
-                .is_ok()
-        {
-            lane.waiting.push_back(Waiter::Nobody);
+        if !lane.consumers.contains_key(&consumer_tag) {
+            return;
+        }
+        let cancel = Method::from(BasicCancel {
+            consumer_tag,
+            no_wait: false,
+        });
+        let owed = Owed::by(&cancel).map(|owed| (owed, Waiter::Nobody));
+        if core.send(channel.id, cancel).is_ok() {
+            lane.waiting.extend(owed);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     codec::{BasicReject, ChannelId, ConnectionBlocked, DeliveryTag, Method},
-    protocol::{Cause, Connection as Core, Ledger, Message},
+    protocol::{Cause, Connection as Core, Ledger, Message, Owed},
 };
 
 impl Session {
@@ -34,7 +34,9 @@ impl Session {
             }
             return;
         }
-        match lane.waiting.pop_front() {
+        let oldest = Owed::find(lane.waiting.iter().map(|(owed, _)| owed), &method);
+        let waiter = oldest.and_then(|at| lane.waiting.remove(at));
+        match waiter.map(|(_, waiter)| waiter) {
             Some(Waiter::Open(reply)) => {
                 let shared = lane.shared.clone();
                 if reply.send(Ok(shared.clone())).is_err() {
@@ -169,7 +171,7 @@ impl Session {
 
 impl Lane {
     fn end(&mut self, error: &Error) {
-        for waiter in self.waiting.drain(..) {
+        for (_, waiter) in self.waiting.drain(..) {
             match waiter {
                 Waiter::Open(reply) => _ = reply.send(Err(error.clone())),
                 Waiter::Answer(reply) => _ = reply.send(Err(error.clone())),

@@ -18,7 +18,7 @@ use super::{consumer::Sink, error::Error};
 use crate::{
     codec::{BasicPublish, ChannelId, ConsumerTag, DeliveryTag, Method, Properties, ShortString},
     driver::Application,
-    protocol::{Cause, CloseReason, Connection as Core, Event, Ledger, Message, Opened},
+    protocol::{Cause, CloseReason, Connection as Core, Event, Ledger, Message, Opened, Owed},
 };
 
 /// What is known of a connection outside its task.
@@ -153,7 +153,8 @@ pub(crate) type Confirming = Option<oneshot::Sender<Result<Confirm, Error>>>;
 
 struct Lane {
     shared: Arc<ChannelShared>,
-    waiting: VecDeque<Waiter>,
+    /// In the order of the requests, which is not always that of the replies.
+    waiting: VecDeque<(Owed, Waiter)>,
     /// Who waits for the close-ok, after everyone else was told that the channel is over.
     closing: Option<oneshot::Sender<Answer>>,
     consumers: HashMap<ConsumerTag, Sink>,
