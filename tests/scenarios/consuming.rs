@@ -278,3 +278,62 @@ pub async fn no_wait_requests(world: World) {
     let missing = QueueDeclare { passive: true, no_wait: true, ..shared(&world.name("missing")) };
     loses_channel(&mut raw, missing, 404).await; // QUEUE-18
 }
+
+/// CONS-11: in turn, one each.
+pub async fn consumers_take_turns(world: World) {
+    let channel = world.channel().await;
+    let queue = world.name("q");
+    channel.queue_declare(own(&queue)).await.unwrap();
+    let mut one = channel.consume(&queue).await.unwrap();
+    let mut other = channel.consume(&queue).await.unwrap();
+    fill(&channel, &queue, &["1", "2", "3", "4"]).await;
+    for (first, second) in [("1", "2"), ("3", "4")] {
+        let held = [next(&mut one).await, next(&mut other).await];
+        assert_eq!(held.map(|delivery| text(delivery.body())), [first, second]);
+    }
+}
+
+/// CHAN-11 in small: a consumer that is dropped gives back what it has not seen.
+pub async fn dropped_consumer_gives_back(world: World) {
+    let channel = world.channel().await;
+    let queue = world.name("q");
+    channel.queue_declare(own(&queue)).await.unwrap();
+    let mut consumer = channel.consume(&queue).await.unwrap();
+    fill(&channel, &queue, &["1", "2", "3"]).await;
+    next(&mut consumer).await.ack().await.unwrap();
+    drop(consumer);
+    // A drop cannot wait until it is done, so the scenario asks until it is.
+    while counts(&channel, &queue).await != (2, 0) {}
+    assert_eq!(drain(&channel, &queue).await, ["2", "3"]);
+}
+
+/// METH-6, METH-10: RabbitMQ answers consume and cancel when the queue has, and requests behind them may be answered
+/// first. Each caller gets its own answer all the same.
+pub async fn requests_in_flight_together(world: World) {
+    let channel = world.channel().await;
+    let queues = [world.name("one"), world.name("other")];
+    for queue in &queues {
+        channel.queue_declare(own(queue)).await.unwrap();
+    }
+    channel.qos(1).await.unwrap();
+    let [one, other] = &queues;
+    for _ in 0..50 {
+        let (first, second, found, got) = tokio::join!(
+            channel.consume(one),
+            channel.consume(other),
+            channel.queue_declare(passive(one)),
+            channel.get(other),
+        );
+        let (mut first, mut second) = (first.unwrap(), second.unwrap());
+        assert_eq!(found.unwrap().queue, *one);
+        assert!(got.unwrap().is_none());
+        let (first, second, found) = tokio::join!(
+            first.cancel(),
+            second.cancel(),
+            channel.queue_declare(passive(other)),
+        );
+        first.unwrap();
+        second.unwrap();
+        assert_eq!(found.unwrap().queue, *other);
+    }
+}

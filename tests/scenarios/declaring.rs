@@ -80,6 +80,14 @@ pub async fn redeclare_with_other_properties(world: World) {
     );
 }
 
+/// QUEUE-8: not even its owner may call it anything but exclusive.
+pub async fn redeclare_without_exclusive(world: World) {
+    let channel = world.channel().await;
+    let queue = world.name("q");
+    channel.queue_declare(own(&queue)).await.unwrap();
+    costs_channel(channel.queue_declare(shared(&queue)).await, 405, QueueDeclare::ID);
+}
+
 /// EXCH-2
 pub async fn redeclare_an_exchange_as_another_type(world: World) {
     let channel = world.channel().await;

@@ -60,6 +60,7 @@ scenarios! {
         last_declared_queue
         passive_declare_of_a_missing_name
         redeclare_with_other_properties
+        redeclare_without_exclusive
         redeclare_an_exchange_as_another_type
         argument_of_the_wrong_type
         exclusive_queue_of_another_connection
@@ -96,7 +97,8 @@ scenarios! {
         immediate_is_not_implemented
         property_that_is_refused
         expired_message_is_dropped
-        copies_by_header;
+        copies_by_header
+        contents_of_many_tasks;
     consuming:
         consume_ok_comes_first
         server_named_consumer
@@ -112,12 +114,17 @@ scenarios! {
         get_counts_what_remains
         prefetch_size_is_not_implemented
         consumer_priority
-        no_wait_requests;
+        no_wait_requests
+        consumers_take_turns
+        dropped_consumer_gives_back
+        requests_in_flight_together;
     settling:
         requeued_messages_keep_their_order
         nack_to_a_consumer
         reject_drops
         closed_channel_gives_back
+        lost_connection_gives_back
+        recover_with_a_consumer
         recover
         recover_without_requeue_is_not_implemented
         ack_multiple

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use amqp_rpc::{client::Confirm, codec::*, protocol::Message, short};
 
+use tokio::task::JoinSet;
+
 use crate::{
     raw::{CHANNEL, Ending, Raw, TUNE_OK},
     world::*,
@@ -293,4 +295,28 @@ pub async fn copies_by_header(world: World) {
         assert_eq!(headers, table([("CC", key(&queues[1]))]));
         assert_eq!(got.routing_key, queues[0], "CONS-10: the key of the publish");
     }
+}
+
+/// CONTENT-1, CONTENT-13, FRAME-17: many tasks on one channel, many channels on one connection; no content is torn.
+pub async fn contents_of_many_tasks(world: World) {
+    let connection = world.connect().await;
+    let queue = world.name("q");
+    let first = connection.open_channel().await.unwrap();
+    first.queue_declare(own(&queue)).await.unwrap();
+    let second = connection.open_channel().await.unwrap();
+    let mut tasks = JoinSet::new();
+    for number in 0..16u8 {
+        let channel = if number % 2 == 0 { first.clone() } else { second.clone() };
+        let publish = to(&queue);
+        tasks.spawn(async move { put(&channel, publish, vec![number; 200_000]).await });
+    }
+    tasks.join_all().await;
+    let mut numbers = Vec::new();
+    while let Some(got) = first.get_no_ack(&queue).await.unwrap() {
+        let body = got.delivery.body();
+        assert!(body.len() == 200_000 && body.iter().all(|octet| *octet == body[0]));
+        numbers.push(body[0]);
+    }
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq(0..16));
 }

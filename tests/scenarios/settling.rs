@@ -79,6 +79,43 @@ pub async fn closed_channel_gives_back(world: World) {
     assert_eq!(ready(&channel, &queue).await, expected);
 }
 
+/// CLOSE-10: so does a connection that is lost without a word.
+pub async fn lost_connection_gives_back(world: World) {
+    let channel = world.channel().await;
+    let queue = world.queue("q");
+    channel.queue_declare(shared(&queue)).await.unwrap();
+    fill(&channel, &queue, &["1", "2", "3"]).await;
+    let mut raw = world.raw().await;
+    for _ in 0..2 {
+        raw.ask(BasicGet { queue: queue.clone(), ..Default::default() }).await;
+    }
+    assert_eq!(counts(&channel, &queue).await, (1, 0));
+    drop(raw);
+    // Nobody says when the broker has noticed, so the scenario asks until it has.
+    while counts(&channel, &queue).await != (3, 0) {}
+    let expected = lines(&[("1", true), ("2", true), ("3", false)]);
+    assert_eq!(ready(&channel, &queue).await, expected);
+}
+
+/// ACK-10, CONS-3: recover-ok, and then the deliveries once more, with new tags.
+pub async fn recover_with_a_consumer(world: World) {
+    let mut raw = world.raw().await;
+    let queue = world.queue("q");
+    raw.ask(shared(&queue)).await;
+    fill(&world.channel().await, &queue, &["1"]).await;
+    raw.ask(BasicConsume { queue, ..Default::default() }).await;
+    for (tag, redelivered) in [(1, false), (2, true)] {
+        let Some(Method::BasicDeliver(deliver)) = raw.method().await else {
+            panic!("expected basic.deliver");
+        };
+        assert_eq!((deliver.delivery_tag, deliver.redelivered), (DeliveryTag(tag), redelivered));
+        if !redelivered {
+            let answer = raw.ask(BasicRecover { requeue: true }).await;
+            assert_eq!(answer, BasicRecoverOk {}.into());
+        }
+    }
+}
+
 /// ACK-10
 pub async fn recover(world: World) {
     let (channel, queue) = own_queue(&world, &["1", "2"]).await;
