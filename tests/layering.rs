@@ -76,14 +76,6 @@ const LONG: &[(&str, &str)] = &[
         "a vocabulary: many small types, none of which needs another",
     ),
     (
-        "src/protocol/handshake.rs",
-        "both handshakes side by side, which is how they are read",
-    ),
-    (
-        "src/protocol/connection/mod.rs",
-        "the whole face of the core on one page",
-    ),
-    (
         "src/client/consumer.rs",
         "a consumer, what it yields, and how that is settled",
     ),
