@@ -4,6 +4,7 @@
 Every `$ ` line of a ```console fence is run; what follows it must be its standard output, where a line of three dots
 stands for any lines. A server runs on in the background until the end, when Ctrl-C must end it in order.
 """
+import itertools
 import os
 import pathlib
 import re
@@ -35,9 +36,11 @@ def matches(expected, got):
 
 
 def serve(command, expected):
+    """Starts it, and reads what it says before the first line of three dots: it says the rest when it is asked."""
     server = subprocess.Popen(["bash", "-c", "exec " + command], cwd=ROOT, env=ENV, stdout=subprocess.PIPE, text=True,
                               start_new_session=True)
-    return server, "".join(server.stdout.readline() for _ in expected)
+    first = list(itertools.takewhile(lambda line: line.strip() != "...", expected))
+    return server, first, "".join(server.stdout.readline() for _ in first)
 
 
 def main():
@@ -46,7 +49,7 @@ def main():
         if "AMQP_TEST_URL=" in command or command.startswith(("cargo test", "cargo fuzz", "git clone", "cd ")):
             continue  # run by .ci/run itself, or before it
         if "--bin server" in command or "--bin broker" in command:
-            server, got = serve(command, expected)
+            server, expected, got = serve(command, expected)
             servers.append(server)
         else:
             got = subprocess.run(command, shell=True, cwd=ROOT, env=ENV, stdout=subprocess.PIPE, text=True,
