@@ -8,15 +8,16 @@
 //!           ┌───────────────────────────── loop ─────────────────────────────┐
 //!  socket ─▶│ read ─▶ inbound ─▶ core.receive ─▶ events ─▶ application        │
 //!  socket ◀─│ write ◀─ outbound ◀─ core.transmit ◀─ core.send ◀─ commands     │
-//!           │ timer ─▶ core.tick                    room: a consumer caught up │
+//!           │ timer ─▶ core.tick                bell: the application has news │
 //!           └─────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Memory is bounded in both directions. Out: above `HIGH_WATER` unsent octets no command is taken, so whoever
 //! sends waits. In: while the application has no room nothing is read, so the peer waits; our heartbeats go on
-//! (HB-8), and the peer is not called dead for what we did not listen to.
+//! (HB-8), and the peer is not called dead for what we did not listen to. A peer that takes nothing of what waits for
+//! it is borne for as long as the application says (SEC-10).
 //!
-//! A burst leaves in one write: all queued commands are taken before the next one.
+//! A burst leaves in one write: whoever is taken from the queue of commands takes the others along.
 
 use std::{collections::VecDeque, future::Future, io, sync::Arc, time::Duration};
 
@@ -38,8 +39,8 @@ const READ_BUFFER: usize = 64 * 1024;
 /// A read gets a fresh buffer when less room than this is left.
 const LEAST_ROOM: usize = 4 * 1024;
 
-/// Commands taken at once.
-const BATCH: usize = 256;
+/// Commands taken at once: as many as may wait.
+const BATCH: usize = 1024;
 
 /// How long the last octets may take, and how long a socket that cannot be written is still read. HDR-6
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -65,8 +66,11 @@ pub(crate) trait Application: Send {
     /// Whether what is read next has somewhere to go; `unsent` octets wait for the socket.
     fn has_room(&mut self, unsent: usize) -> bool;
 
-    /// Rings when there may be room again.
+    /// Rings when there may be room again, or less patience.
     fn bell(&self) -> Arc<Notify>;
+
+    /// How long the peer may take nothing of what waits for it, if not for ever.
+    fn patience(&self) -> Option<Duration>;
 
     /// Everything there was to send is in the socket.
     fn on_flushed(&mut self) {}
@@ -81,8 +85,8 @@ where
 {
     let bell = app.bell();
     let (mut inbound, mut outbound) = (BytesMut::new(), BytesMut::new());
-    let (mut batch, mut commands) = (Vec::with_capacity(BATCH), VecDeque::new());
-    let mut unwritable: Option<(Cause, Instant)> = None;
+    let (mut batch, mut commands) = (Vec::new(), VecDeque::new());
+    let mut trouble = Trouble::default();
     let mut commanded = true;
     let timer = sleep_until(Instant::now() + Duration::from_hours(1));
     tokio::pin!(timer);
@@ -92,25 +96,23 @@ where
         while outbound.len() + core.unsent() < HIGH_WATER
             && let Some(command) = commands.pop_front()
         {
-            app.on_command(&mut core, Some(command));
+            app.on_command(&mut core, command);
+            tell(&mut core, &mut app); // a close among the commands is the answer to those behind it
         }
         let reading = understand(&mut core, &mut app, &mut inbound, outbound.len());
         core.watch(reading);
-        core.transmit(&mut outbound);
-        if let Some((cause, until)) = &unwritable {
-            outbound.clear();
-            if *until <= Instant::now() {
-                core.end(cause.clone());
-            }
+        if outbound.is_empty() {
+            core.transmit(&mut outbound);
         }
+        let given_up = trouble.look(&mut core, &mut outbound, app.patience());
         if core.is_over() {
             break;
         }
-        let due = [
-            core.deadline().map(Instant::from_std),
-            unwritable.as_ref().map(|(_, until)| *until),
-        ];
-        let due = due.into_iter().flatten().min();
+        if outbound.is_empty() {
+            app.on_flushed();
+        }
+        let due = core.deadline().map(Instant::from_std);
+        let due = [due, given_up].into_iter().flatten().min();
         // Activity moves the deadline all the time, so the timer is only moved when it would be late.
         if let Some(due) = due.filter(|due| timer.is_elapsed() || *due < timer.deadline()) {
             timer.as_mut().reset(due);
@@ -121,33 +123,77 @@ where
         tokio::select! {
             read = reader.read_buf(&mut inbound), if reading => match read {
                 Ok(1..) => {}
-                ended => hang_up(&mut core, &mut inbound, ended, unwritable.take()),
+                ended => hang_up(&mut core, &mut inbound, ended),
             },
-            wrote = writer.write_buf(&mut outbound), if !outbound.is_empty() => match wrote {
-                Ok(_) if outbound.is_empty() => app.on_flushed(),
-                Ok(_) => {}
-                Err(error) => unwritable = Some((Cause::Io(error.to_string()), Instant::now() + LAST_WORDS)),
-            },
+            wrote = writer.write_buf(&mut outbound), if !outbound.is_empty() => trouble.wrote(wrote),
             taken = app.commands(&mut batch, BATCH), if commanded && commands.is_empty() => match taken {
                 0 => {
                     commanded = false;
-                    app.on_command(&mut core, None);
+                    commands.push_back(None);
                 }
-                _ => commands.extend(batch.drain(..)),
+                _ => commands.extend(batch.drain(..).map(Some)),
             },
-            () = bell.notified(), if !reading => {}
+            () = bell.notified() => {}
             () = timer.as_mut(), if due.is_some() => {}
         }
     }
-    while let Some(event) = core.poll_event() {
-        app.on_event(&mut core, event);
-    }
+    tell(&mut core, &mut app);
     core.transmit(&mut outbound);
     let _ = timeout(LAST_WORDS, async {
         writer.write_all_buf(&mut outbound).await?;
         writer.shutdown().await
     })
     .await;
+}
+
+/// What is wrong with writing, and until when it is borne.
+#[derive(Default)]
+struct Trouble {
+    /// Nothing can be written any more. What is still to be read may say why.
+    broken: Option<(Cause, Instant)>,
+    /// Since when the socket has taken nothing.
+    stuck: Option<Instant>,
+}
+
+impl Trouble {
+    fn wrote(&mut self, wrote: io::Result<usize>) {
+        self.stuck = None;
+        let cause = match wrote {
+            Ok(1..) => return,
+            Ok(0) => io::ErrorKind::WriteZero.to_string(),
+            Err(error) => error.to_string(),
+        };
+        self.broken = Some((Cause::Io(cause), Instant::now() + LAST_WORDS));
+    }
+
+    /// Ends the connection if it is time for that, or says when it will be.
+    fn look(
+        &mut self,
+        core: &mut Connection,
+        outbound: &mut BytesMut,
+        patience: Option<Duration>,
+    ) -> Option<Instant> {
+        let now = Instant::now();
+        if let Some((cause, until)) = &self.broken {
+            outbound.clear();
+            if *until <= now {
+                core.end(cause.clone());
+            }
+            return Some(*until);
+        }
+        let Some(limit) = patience.filter(|_| !outbound.is_empty()) else {
+            self.stuck = None;
+            return None;
+        };
+        let until = *self.stuck.get_or_insert(now) + limit;
+        if until <= now {
+            let silence = limit.as_secs();
+            core.end(Cause::Io(format!(
+                "the peer has read nothing for {silence} s"
+            )));
+        }
+        Some(until)
+    }
 }
 
 /// Takes frames off `inbound` one by one, as long as what they bring has somewhere to go.
@@ -158,33 +204,30 @@ fn understand<A: Application>(
     unwritten: usize,
 ) -> bool {
     loop {
-        while let Some(event) = core.poll_event() {
-            app.on_event(core, event);
-        }
+        tell(core, app);
         // A connection that is closing goes on reading, and discards (CLOSE-2).
         if !core.is_closing() && !app.has_room(unwritten + core.unsent()) {
             return false;
         }
         if !core.receive(inbound) {
-            break;
+            tell(core, app);
+            return true;
         }
     }
+}
+
+/// Tells the application all that has happened.
+fn tell<A: Application>(core: &mut Connection, app: &mut A) {
     while let Some(event) = core.poll_event() {
         app.on_event(core, event);
     }
-    true
 }
 
-/// The stream has ended. RabbitMQ ends it with a reset as often as not, which says no more than an end does (CLOSE-12).
-fn hang_up(
-    core: &mut Connection,
-    inbound: &mut BytesMut,
-    ended: io::Result<usize>,
-    unwritable: Option<(Cause, Instant)>,
-) {
-    match (ended, unwritable) {
-        (_, Some((cause, _))) => core.end(cause),
-        (Err(error), None) if error.kind() != io::ErrorKind::ConnectionReset => {
+/// The stream has ended. RabbitMQ ends it with a reset as often as not, which says no more than an end does (CLOSE-12),
+/// and neither does a write that failed before: when it ended tells more (CONN-16).
+fn hang_up(core: &mut Connection, inbound: &mut BytesMut, ended: io::Result<usize>) {
+    match ended {
+        Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
             core.end(Cause::Io(error.to_string()));
         }
         _ => core.end_of_stream(inbound),

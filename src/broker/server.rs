@@ -42,6 +42,9 @@ use crate::{
 /// How long the connections have to hear that the broker shuts down.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long a client without heartbeats may read nothing of what waits for it. SEC-10
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Octets in flight in each direction of an in-process connection.
 const PIPE: usize = 64 * 1024;
 
@@ -111,8 +114,8 @@ pub struct Broker {
     address: SocketAddr,
     /// Dropped with the broker, which ends the listener.
     stop: watch::Sender<()>,
-    /// Its other end is dropped when the last connection is gone.
-    stopped: watch::Receiver<()>,
+    /// Every task of the broker holds one of these.
+    running: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -126,6 +129,8 @@ struct State {
     vhost: Vhost,
     inboxes: HashMap<ConnectionId, mpsc::UnboundedSender<Order>>,
     last: u64,
+    /// Whoever comes now is sent away.
+    stopping: bool,
 }
 
 /// What a connection's task is to do.
@@ -144,6 +149,14 @@ impl Shared {
 }
 
 impl State {
+    /// Tells every connection to say goodbye, and those as well whose task has yet to begin.
+    fn stop(&mut self) {
+        self.stopping = true;
+        for inbox in self.inboxes.values() {
+            let _ = inbox.send(Order::Shutdown);
+        }
+    }
+
     /// Puts what is to be done into the queues of those who have to do it.
     fn dispatch(&mut self) {
         while let Some((connection, output)) = self.vhost.poll_output() {
@@ -181,17 +194,18 @@ impl Broker {
             vhost,
             inboxes: HashMap::new(),
             last: 0,
+            stopping: false,
         });
         let shared = Arc::new(Shared { options, state });
         let (stop, stopping) = watch::channel(());
-        let (running, stopped) = watch::channel(());
+        let running = watch::Sender::new(());
         let span = debug_span!("broker", %address);
-        tokio::spawn(listen(listener, shared.clone(), stopping, running).instrument(span));
+        tokio::spawn(listen(listener, shared.clone(), stopping, running.clone()).instrument(span));
         Ok(Self {
             shared,
             address,
             stop,
-            stopped,
+            running,
         })
     }
 
@@ -215,7 +229,14 @@ impl Broker {
     pub async fn connect(&self) -> Result<client::Connection, client::Error> {
         let (near, far) = duplex(PIPE);
         let (reader, writer) = split(far);
-        tokio::spawn(serve(self.shared.clone(), reader, writer, true));
+        let (serve, running) = (
+            serve(self.shared.clone(), reader, writer, true),
+            self.running.clone(),
+        );
+        tokio::spawn(async move {
+            serve.await;
+            drop(running);
+        });
         let (reader, writer) = split(near);
         client::Connection::over(reader, writer, ConnectOptions::default()).await
     }
@@ -230,11 +251,10 @@ impl Broker {
     /// # Cancel safety
     /// A dropped future shuts the broker down without waiting.
     pub async fn shutdown(self) {
-        let Self {
-            stop, mut stopped, ..
-        } = self;
-        drop(stop);
-        let _ = stopped.changed().await; // an error is the end
+        let Self { stop, running, .. } = self;
+        let mut stopped = running.subscribe();
+        drop((stop, running));
+        let _ = timeout(SHUTDOWN_LIMIT, stopped.changed()).await; // an error is the end
     }
 }
 
@@ -272,9 +292,7 @@ async fn listen(
         }
     }
     drop(listener);
-    for inbox in shared.state().inboxes.values() {
-        let _ = inbox.send(Order::Shutdown);
-    }
+    shared.state().stop();
     let all = async { while connections.join_next().await.is_some() {} };
     if timeout(SHUTDOWN_LIMIT, all).await.is_err() {
         info!("some clients did not hang up; their connections are dropped");
@@ -301,6 +319,7 @@ struct Session {
     inbox: mpsc::UnboundedReceiver<Order>,
     /// Octets of contents that were handed to the core and may not be in the socket yet.
     unsent: usize,
+    patience: Duration,
     bell: Arc<Notify>,
 }
 
@@ -310,6 +329,9 @@ impl Session {
         let mut state = shared.state();
         state.last += 1;
         let id = ConnectionId(state.last);
+        if state.stopping {
+            let _ = sender.send(Order::Shutdown);
+        }
         state.inboxes.insert(id, sender);
         drop(state);
         Self {
@@ -317,6 +339,7 @@ impl Session {
             shared,
             inbox,
             unsent: 0,
+            patience: PATIENCE,
             bell: Arc::new(Notify::new()),
         }
     }
@@ -382,6 +405,9 @@ impl Application for Session {
     fn on_event(&mut self, core: &mut Core, event: Event) {
         match event {
             Event::Opened(opened) => {
+                if let Some(interval) = opened.tuning.heartbeat() {
+                    self.patience = 2 * interval;
+                }
                 let notify_cancel = opened.peer_can("consumer_cancel_notify");
                 self.tell(core, |vhost, id| {
                     vhost.connect(id, opened.user, notify_cancel);
@@ -416,6 +442,11 @@ impl Application for Session {
 
     fn bell(&self) -> Arc<Notify> {
         self.bell.clone() // never rung: what makes room is a write, which wakes the driver anyway
+    }
+
+    /// The watch on its heartbeats pauses while a client that does not read is not read, so its silence tells nothing.
+    fn patience(&self) -> Option<Duration> {
+        Some(self.patience)
     }
 
     fn on_flushed(&mut self) {

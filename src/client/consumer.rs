@@ -26,7 +26,15 @@ use crate::{
     protocol::Message,
 };
 
-/// A message that a consumer or a get received.
+/// A message that a consumer or a get received. It has nothing to acknowledge, be it because it came without (CONS-7)
+/// or because the [`Acker`] is elsewhere:
+///
+/// ```compile_fail,E0599
+/// # use amqp_rpc::client::{Error, Received};
+/// async fn needless(received: Received) -> Result<(), Error> {
+///     received.ack().await // no such method
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Received {
     /// The exchange it was published to. CONS-10
@@ -62,6 +70,16 @@ impl Received {
 /// A message that has to be settled: with [`ack`](Self::ack), [`nack`](Self::nack) or [`reject`](Self::reject).
 ///
 /// Dropped, it stays unacknowledged until its channel closes, and is then delivered again, as redelivered (CHAN-11).
+///
+/// It can be settled once, for it is gone then (ACK-12):
+///
+/// ```compile_fail,E0382
+/// # use amqp_rpc::client::{Delivery, Error};
+/// async fn twice(delivery: Delivery) -> Result<(), Error> {
+///     delivery.ack().await?;
+///     delivery.ack().await // use of moved value
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "a delivery that is not settled is delivered again once the channel closes"]
 pub struct Delivery {
@@ -129,7 +147,24 @@ impl Delivery {
     }
 }
 
-/// The means to settle one delivery, once.
+/// The means to settle one delivery, once:
+///
+/// ```compile_fail,E0382
+/// # use amqp_rpc::client::{Acker, Error};
+/// async fn both(acker: Acker) -> Result<(), Error> {
+///     acker.ack().await?;
+///     acker.reject(true).await // use of moved value
+/// }
+/// ```
+///
+/// It belongs to its delivery and to the channel of that, and there is no other way to get one (ACK-2):
+///
+/// ```compile_fail,E0451
+/// # use amqp_rpc::{client::{Acker, Channel}, codec::DeliveryTag};
+/// fn forged(channel: &Channel) -> Acker {
+///     Acker { tag: DeliveryTag(1), handle: todo!() } // private fields
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "a delivery that is not settled is delivered again once the channel closes"]
 pub struct Acker {
@@ -232,6 +267,17 @@ pub(crate) struct Sink {
     bound: Bound,
     waiting: mpsc::UnboundedSender<(Received, DeliveryTag)>,
     level: Arc<Level>,
+    pub(crate) stage: SinkStage,
+}
+
+/// Where a subscription stands with the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SinkStage {
+    /// Its consume-ok has not come yet.
+    Asked,
+    On,
+    /// Its cancel-ok has not come yet.
+    Cancelling,
 }
 
 /// How much waits, and why nothing more comes.
@@ -244,6 +290,8 @@ struct Level {
 /// Why a consumer yields nothing more.
 #[derive(Debug, Clone)]
 pub(crate) enum ConsumerEnd {
+    /// It was cancelled from here, and the broker has heard it.
+    Asked,
     /// The broker ended it: the queue is gone. CONS-17
     Cancelled,
     Failed(Error),
@@ -278,7 +326,13 @@ impl Sink {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.level.waiting.load(Ordering::Relaxed) > self.bound.limit() && !self.waiting.is_closed()
+        let more_may_come = !self.is_abandoned() && self.level.end.get().is_none();
+        more_may_come && self.level.waiting.load(Ordering::Relaxed) > self.bound.limit()
+    }
+
+    /// Nobody is left to take anything.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.waiting.is_closed()
     }
 
     /// The queue ends behind what is in it.
@@ -314,7 +368,8 @@ pub struct Consumer<D: Item = Delivery> {
     bound: Bound,
     waiting: mpsc::UnboundedReceiver<(Received, DeliveryTag)>,
     level: Arc<Level>,
-    cancelled: bool,
+    /// Its end has been told.
+    ended: bool,
     kind: std::marker::PhantomData<fn() -> D>,
 }
 
@@ -333,8 +388,9 @@ impl<D: Item> Consumer<D> {
             bound,
             waiting: sender,
             level: level.clone(),
+            stage: SinkStage::Asked,
         };
-        let (cancelled, kind) = (false, std::marker::PhantomData);
+        let (ended, kind) = (false, std::marker::PhantomData);
         (
             Self {
                 tag,
@@ -343,7 +399,7 @@ impl<D: Item> Consumer<D> {
                 bound,
                 waiting,
                 level,
-                cancelled,
+                ended,
                 kind,
             },
             sink,
@@ -391,14 +447,15 @@ impl<D: Item> Consumer<D> {
 
     /// The reason of the end, once.
     fn why(&mut self) -> Option<Error> {
-        if std::mem::replace(&mut self.cancelled, true) {
+        if std::mem::replace(&mut self.ended, true) {
             return None;
         }
-        Some(match self.level.end.get() {
-            Some(ConsumerEnd::Failed(error)) => error.clone(),
-            Some(ConsumerEnd::Cancelled) => Error::ConsumerCancelled(self.tag.clone()),
-            None => self.handle.over(),
-        })
+        match self.level.end.get() {
+            Some(ConsumerEnd::Asked) => None,
+            Some(ConsumerEnd::Failed(error)) => Some(error.clone()),
+            Some(ConsumerEnd::Cancelled) => Some(Error::ConsumerCancelled(self.tag.clone())),
+            None => Some(self.handle.over()),
+        }
     }
 
     /// Ends the subscription: after this, [`next`](Self::next) yields what was queued already, and then `None`.
@@ -409,7 +466,6 @@ impl<D: Item> Consumer<D> {
     /// # Cancel safety
     /// A dropped future may have sent the cancel; then the consumer ends all the same.
     pub async fn cancel(&mut self) -> Result<(), Error> {
-        self.cancelled = true;
         let cancel = BasicCancel {
             consumer_tag: self.tag.clone(),
             no_wait: false,

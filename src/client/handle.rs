@@ -10,7 +10,7 @@ use tokio::{sync::oneshot, time::timeout};
 use super::{
     Inner,
     error::Error,
-    session::{Answer, ChannelShared, Command},
+    session::{Answer, ChannelShared, Command, Queued},
 };
 use crate::codec::Method;
 
@@ -92,14 +92,10 @@ impl Handle {
             channel,
             ..
         } = &*self.0;
-        if channel.cause.get().is_some() || connection.shared.cause.get().is_some() {
+        if channel.cause.get().is_some() {
             return Err(self.over());
         }
-        connection
-            .commands
-            .send(command)
-            .await
-            .map_err(|_| self.over())
+        connection.command(command).await.map_err(|_| self.over())
     }
 
     pub(crate) async fn send(&self, method: impl Into<Method>) -> Result<(), Error> {
@@ -140,7 +136,17 @@ impl Handle {
 impl Inner {
     /// Says something that cannot wait, from a `Drop`.
     pub(crate) fn ask(&self, command: Command) {
-        let _ = self.drops.send(command); // if the task has ended there is nothing left to ask for
+        let place = None;
+        let _ = self.commands.send(Queued { command, place }); // if the task has ended there is nothing left to ask for
+    }
+
+    /// Hands a command to the connection's task, and waits for a place in its queue.
+    pub(crate) async fn command(&self, command: Command) -> Result<(), Error> {
+        let over = || self.shared.over();
+        let place = self.shared.places.clone().acquire_owned().await;
+        let place = Some(place.map_err(|_| over())?);
+        let queued = self.commands.send(Queued { command, place });
+        queued.map_err(|_| over())
     }
 
     /// Bounds a wait by the operation's deadline, and names the consumer in the way if there is one.

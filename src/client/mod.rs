@@ -42,7 +42,7 @@ use tokio::{
 };
 use tracing::{Instrument, debug_span};
 
-use self::session::{Command, Inbox, Session, Shared};
+use self::session::{ChannelShared, Command, Queued, Session, Shared};
 pub use self::{
     channel::{Channel, Got},
     consumer::{Acker, Consumer, Delivery, Received},
@@ -53,7 +53,7 @@ pub use self::{
 };
 pub use crate::protocol::Message;
 use crate::{
-    codec::ShortString,
+    codec::{ConsumerTag, ShortString},
     driver::drive,
     protocol::{Cause, Connection as Core, Greeting, Opened},
 };
@@ -68,13 +68,20 @@ pub struct Connection(Arc<Inner>);
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) commands: mpsc::Sender<Command>,
-    pub(crate) drops: mpsc::UnboundedSender<Command>,
+    /// One queue, so that what a `Drop` says comes after all that was said before it. Bounded by `Shared::places`.
+    pub(crate) commands: mpsc::UnboundedSender<Queued>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) opened: Opened,
     pub(crate) operation_timeout: Duration,
     pub(crate) consumer_octets: usize,
     ended: watch::Receiver<()>,
+}
+
+/// A peer that does not read is borne for as long as somebody here might want something of it.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.leave();
+    }
 }
 
 impl Connection {
@@ -124,17 +131,12 @@ impl Connection {
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
     {
-        let (commands, bounded) = mpsc::channel(COMMANDS);
-        let (drops, dropped) = mpsc::unbounded_channel(); // one command per handle that existed
+        let (commands, inbox) = mpsc::unbounded_channel();
         let (opening, opened) = oneshot::channel();
         let (ended_sender, ended) = watch::channel(());
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new(COMMANDS));
         let span = debug_span!("connection", address = %options.address());
         let core = Core::client(options.config, Instant::now().into_std());
-        let inbox = Inbox {
-            bounded,
-            drops: dropped,
-        };
         let session = Session::new(shared.clone(), inbox, opening, ended_sender);
         tokio::spawn(drive(reader, writer, core, session).instrument(span));
         let opened = opened.await.unwrap_or_else(|_| Err(shared.over()))?;
@@ -142,7 +144,6 @@ impl Connection {
             (options.operation_timeout, options.consumer_octets);
         Ok(Self(Arc::new(Inner {
             commands,
-            drops,
             shared,
             opened,
             operation_timeout,
@@ -160,14 +161,14 @@ impl Connection {
     /// A dropped future leaves no channel behind.
     pub async fn open_channel(&self) -> Result<Channel, Error> {
         let (reply, answer) = oneshot::channel();
-        let over = || self.0.shared.over();
+        let mut awaited = AwaitedChannel {
+            connection: &self.0,
+            answer,
+        };
         let channel = self.0.within("channel.open", async {
-            self.0
-                .commands
-                .send(Command::OpenChannel { reply })
-                .await
-                .map_err(|_| over())?;
-            answer.await.unwrap_or_else(|_| Err(over()))
+            self.0.command(Command::OpenChannel { reply }).await?;
+            let answer = (&mut awaited.answer).await;
+            answer.unwrap_or_else(|_| Err(self.0.shared.over()))
         });
         Ok(Channel::new(self.0.clone(), channel.await?))
     }
@@ -187,6 +188,11 @@ impl Connection {
         self.0.shared.blocked.subscribe()
     }
 
+    /// The consumer whose full queue keeps this connection from being read, if one does.
+    pub fn in_the_way(&self) -> Option<ConsumerTag> {
+        self.0.shared.in_the_way()
+    }
+
     /// Waits until the connection is over, whoever ended it, and says why.
     ///
     /// # Cancel safety
@@ -196,7 +202,8 @@ impl Connection {
         self.cause().cloned().unwrap_or(Cause::ClosedHere)
     }
 
-    /// Closes the connection and waits until the broker has heard it. What waits for an answer fails.
+    /// Closes the connection and waits until the broker has heard it: it has taken everything that was sent before.
+    /// What waits for an answer fails. A broker that does not read any more is given 10 s.
     ///
     /// # Errors
     /// [`Error::ConnectionClosed`] with the first cause, if that was another.
@@ -204,10 +211,28 @@ impl Connection {
     /// # Cancel safety
     /// A dropped future may have closed the connection.
     pub async fn close(self) -> Result<(), Error> {
-        let _ = self.0.commands.send(Command::Close).await; // an error is the end
+        self.0.ask(Command::Close);
+        self.0.shared.leave();
         match self.closed().await {
             Cause::ClosedHere => Ok(()),
             cause => Err(Error::ConnectionClosed(cause)),
+        }
+    }
+}
+
+/// A channel that is being opened. Should nobody wait for it any more, it is closed, also when its open-ok has just come.
+struct AwaitedChannel<'a> {
+    connection: &'a Inner,
+    answer: oneshot::Receiver<Result<Arc<ChannelShared>, Error>>,
+}
+
+impl Drop for AwaitedChannel<'_> {
+    fn drop(&mut self) {
+        self.answer.close();
+        if let Ok(Ok(channel)) = self.answer.try_recv() {
+            let reply = None;
+            self.connection
+                .ask(Command::CloseChannel { channel, reply });
         }
     }
 }

@@ -269,18 +269,24 @@ impl RpcClient {
         started: Instant,
     ) -> RpcError {
         let elapsed = started.elapsed();
-        let found = tokio::time::timeout(LOOK_UP_LIMIT, look_up(&self.0.connection, &queue)).await;
-        let consumers = found
-            .ok()
-            .and_then(Result::ok)
-            .flatten()
-            .map(|found| found.consumer_count);
+        let in_the_way = self.0.connection.in_the_way().map(Box::new);
+        let consumers = match in_the_way {
+            Some(_) => None, // no answer would be read either
+            None => self.count_consumers(&queue).await,
+        };
         RpcError::Timeout {
             queue,
             correlation_id,
             elapsed,
             consumers,
+            in_the_way,
         }
+    }
+
+    async fn count_consumers(&self, queue: &ShortString) -> Option<u32> {
+        let look_up = look_up(&self.0.connection, queue);
+        let found = tokio::time::timeout(LOOK_UP_LIMIT, look_up).await;
+        Some(found.ok()?.ok()??.consumer_count)
     }
 }
 

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{
     client,
-    codec::{ReplyCode, ShortString},
+    codec::{ConsumerTag, ReplyCode, ShortString},
 };
 
 /// Why a call has no result.
@@ -24,7 +24,7 @@ pub enum RpcError {
         text: ShortString,
     },
     /// No reply in time. The request may have been executed, may be executed yet, or never. RPC-9
-    #[error("no reply from queue {queue} within {} s{}", .elapsed.as_secs_f32(), who(*.consumers))]
+    #[error("no reply from queue {queue} within {} s{}", .elapsed.as_secs_f32(), who(*.consumers, .in_the_way.as_deref()))]
     Timeout {
         /// The queue it was for.
         queue: ShortString,
@@ -34,6 +34,8 @@ pub enum RpcError {
         elapsed: Duration,
         /// How many servers consume from the queue, if the broker could still be asked. RPC-8
         consumers: Option<u32>,
+        /// The consumer whose full queue keeps the connection, and so the reply, from being read, if one does.
+        in_the_way: Option<Box<ConsumerTag>>,
     },
     /// The server answered with an error. RPC-18
     #[error("the server answered with an error ({kind}): {message}")]
@@ -51,7 +53,10 @@ pub enum RpcError {
     NotSent(client::Error),
 }
 
-fn who(count: Option<u32>) -> String {
+fn who(count: Option<u32>, in_the_way: Option<&ConsumerTag>) -> String {
+    if let Some(tag) = in_the_way {
+        return format!(": consumer {tag} has not taken what is queued for it");
+    }
     match count {
         Some(0) => ": the queue exists, but nobody consumes from it".into(),
         Some(1) => ": one server consumes from the queue".into(),

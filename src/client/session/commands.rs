@@ -9,7 +9,10 @@ use tokio::sync::oneshot;
 use tracing::debug;
 
 use super::{
-    super::{consumer::ConsumerEnd, error::Error},
+    super::{
+        consumer::{ConsumerEnd, SinkStage},
+        error::Error,
+    },
     Answer, ChannelShared, Command, Confirming, Lane, Opening, Publish, Session, Waiter,
 };
 use crate::{
@@ -67,6 +70,9 @@ impl Session {
             Ok((lane, ())) => {
                 if matches!(method, Method::ConfirmSelect(_)) && lane.confirms.is_none() {
                     lane.confirms = Some(Ledger::new()); // CONF-2: the next publish is number 1
+                }
+                if let Method::BasicCancel(cancel) = method {
+                    lane.cancels(&cancel.consumer_tag);
                 }
                 let owed = Owed::by(method).map(|owed| (owed, Waiter::Answer(reply)));
                 lane.waiting.extend(owed);
@@ -145,16 +151,35 @@ impl Session {
                 },
             );
         }
-        if !lane.consumers.contains_key(&consumer_tag) {
-            return;
+        // CONS-16: a cancel may not overtake the consume-ok, so one that is still due sees to it.
+        if lane
+            .consumers
+            .get(&consumer_tag)
+            .is_some_and(|sink| sink.stage == SinkStage::On)
+        {
+            lane.cancel(core, consumer_tag);
         }
+    }
+}
+
+impl Lane {
+    /// Cancels a consumer that nobody listens to any more.
+    pub(super) fn cancel(&mut self, core: &mut Core, consumer_tag: ConsumerTag) {
+        self.cancels(&consumer_tag);
+        let no_wait = false;
         let cancel = Method::from(BasicCancel {
             consumer_tag,
-            no_wait: false,
+            no_wait,
         });
         let owed = Owed::by(&cancel).map(|owed| (owed, Waiter::Nobody));
-        if core.send(channel.id, cancel).is_ok() {
-            lane.waiting.extend(owed);
+        if core.send(self.shared.id, cancel).is_ok() {
+            self.waiting.extend(owed);
+        }
+    }
+
+    fn cancels(&mut self, consumer_tag: &ConsumerTag) {
+        if let Some(sink) = self.consumers.get_mut(consumer_tag) {
+            sink.stage = SinkStage::Cancelling;
         }
     }
 }

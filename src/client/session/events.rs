@@ -1,16 +1,19 @@
 //! What the broker says.
 
-use std::sync::PoisonError;
+use std::{collections::hash_map::Entry, sync::PoisonError};
 
 use tokio::sync::mpsc;
 use tracing::{debug, trace, warn};
 
 use super::{
-    super::{consumer::ConsumerEnd, error::Error},
+    super::{
+        consumer::{ConsumerEnd, SinkStage},
+        error::Error,
+    },
     ChannelShared, Confirm, Confirming, Lane, Returned, Session, Waiter,
 };
 use crate::{
-    codec::{BasicReject, ChannelId, ConnectionBlocked, DeliveryTag, Method},
+    codec::{BasicReject, ChannelId, ConnectionBlocked, ConsumerTag, DeliveryTag, Method},
     protocol::{Cause, Connection as Core, Ledger, Message, Owed},
 };
 
@@ -25,8 +28,10 @@ impl Session {
         let Some(lane) = self.lanes.get_mut(&channel) else {
             return;
         };
-        if let Method::BasicCancelOk(cancel_ok) = &method {
-            lane.consumers.remove(&cancel_ok.consumer_tag); // CONS-13: no delivery follows
+        match &method {
+            Method::BasicConsumeOk(ok) => lane.subscribed(core, &ok.consumer_tag),
+            Method::BasicCancelOk(ok) => lane.cancelled(&ok.consumer_tag),
+            _ => {}
         }
         if matches!(method, Method::ChannelCloseOk(_)) {
             if let Some(reply) = self.lanes.remove(&channel).and_then(|lane| lane.closing) {
@@ -162,14 +167,36 @@ impl Session {
                 let _ = reply.send(Err(error.clone()));
             }
         }
-        self.inbox.bounded.close();
-        while let Ok(command) = self.inbox.bounded.try_recv() {
-            command.fail(&error);
+        self.stop_listening();
+        while let Ok(queued) = self.inbox.try_recv() {
+            queued.command.fail(&error);
         }
     }
 }
 
 impl Lane {
+    /// Whoever dropped the consumer before this had to wait for it. CONS-16
+    fn subscribed(&mut self, core: &mut Core, tag: &ConsumerTag) {
+        let Some(sink) = self.consumers.get_mut(tag) else {
+            return;
+        };
+        if sink.stage == SinkStage::Asked {
+            sink.stage = SinkStage::On;
+            if sink.is_abandoned() {
+                self.cancel(core, tag.clone());
+            }
+        }
+    }
+
+    /// CONS-13: no delivery follows. The tag may be in use again by now.
+    fn cancelled(&mut self, tag: &ConsumerTag) {
+        if let Entry::Occupied(sink) = self.consumers.entry(tag.clone())
+            && sink.get().stage == SinkStage::Cancelling
+        {
+            sink.remove().end(ConsumerEnd::Asked);
+        }
+    }
+
     fn end(&mut self, error: &Error) {
         for (_, waiter) in self.waiting.drain(..) {
             match waiter {

@@ -8,11 +8,15 @@ mod events;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::{consumer::Sink, error::Error};
 use crate::{
@@ -20,6 +24,9 @@ use crate::{
     driver::Application,
     protocol::{Cause, CloseReason, Connection as Core, Event, Ledger, Message, Opened, Owed},
 };
+
+/// How long a broker that reads nothing is borne once nobody uses the connection any more.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// What is known of a connection outside its task.
 #[derive(Debug)]
@@ -30,19 +37,30 @@ pub(crate) struct Shared {
     pub(crate) blocked: watch::Sender<Option<ShortString>>,
     /// The consumer whose queue is full.
     in_the_way: Mutex<Option<ConsumerTag>>,
-    /// A consumer made room.
+    /// A consumer made room, or the last user has left.
     pub(crate) room: Arc<Notify>,
+    /// Places in the queue of commands.
+    pub(crate) places: Arc<Semaphore>,
+    left: AtomicBool,
 }
 
 impl Shared {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(places: usize) -> Self {
         let (blocked, _) = watch::channel(None);
         Self {
             cause: OnceLock::new(),
             blocked,
             in_the_way: Mutex::new(None),
             room: Arc::new(Notify::new()),
+            places: Arc::new(Semaphore::new(places)),
+            left: AtomicBool::new(false),
         }
+    }
+
+    /// Nobody will ask for anything more: what was said has to be sent soon or never.
+    pub(crate) fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+        self.room.notify_one();
     }
 
     pub(crate) fn in_the_way(&self) -> Option<ConsumerTag> {
@@ -139,10 +157,12 @@ pub(crate) struct Publish {
     pub(crate) confirm: Confirming,
 }
 
-/// Both ends of the command queue: bounded for whoever can wait, and open for what a `Drop` has to say.
-pub(crate) struct Inbox {
-    pub(crate) bounded: mpsc::Receiver<Command>,
-    pub(crate) drops: mpsc::UnboundedReceiver<Command>,
+/// A command on its way, and the place it takes among those that may wait. What a `Drop` says takes none: it cannot
+/// wait, and there is one at most for every handle that existed.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) command: Command,
+    pub(crate) place: Option<OwnedSemaphorePermit>,
 }
 
 /// Who waits for a channel to open.
@@ -171,7 +191,7 @@ enum Waiter {
 /// The application on the core of a client.
 pub(crate) struct Session {
     shared: Arc<Shared>,
-    inbox: Inbox,
+    inbox: mpsc::UnboundedReceiver<Queued>,
     lanes: BTreeMap<ChannelId, Lane>,
     opening: Option<oneshot::Sender<Result<Opened, Error>>>,
     /// The queue that is full, until it is not.
@@ -183,7 +203,7 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        inbox: Inbox,
+        inbox: mpsc::UnboundedReceiver<Queued>,
         opening: oneshot::Sender<Result<Opened, Error>>,
         ended: watch::Sender<()>,
     ) -> Self {
@@ -197,13 +217,19 @@ impl Session {
         }
     }
 
-    /// The lane of this very channel: a number is used again, a `ChannelShared` is not.
+    /// The lane of this very channel, if it is open: a number is used again, a `ChannelShared` is not.
     fn lane(&mut self, channel: &Arc<ChannelShared>) -> Result<&mut Lane, Error> {
         let lane = self
             .lanes
             .get_mut(&channel.id)
-            .filter(|lane| Arc::ptr_eq(&lane.shared, channel));
+            .filter(|lane| Arc::ptr_eq(&lane.shared, channel) && channel.cause.get().is_none());
         lane.ok_or_else(|| channel.over(&self.shared))
+    }
+
+    /// From here on nothing more is asked; what was asked before is still in the queue.
+    fn stop_listening(&mut self) {
+        self.inbox.close();
+        self.shared.places.close();
     }
 }
 
@@ -219,24 +245,21 @@ impl ChannelShared {
 }
 
 impl Application for Session {
-    type Command = Command;
+    type Command = Queued;
 
-    async fn commands(&mut self, batch: &mut Vec<Command>, most: usize) -> usize {
-        let Inbox { bounded, drops } = &mut self.inbox;
-        tokio::select! {
-            taken = bounded.recv_many(batch, most) => taken,
-            Some(command) = drops.recv() => {
-                batch.push(command);
-                1
-            }
-        }
+    async fn commands(&mut self, batch: &mut Vec<Queued>, most: usize) -> usize {
+        self.inbox.recv_many(batch, most).await
     }
 
-    fn on_command(&mut self, core: &mut Core, command: Option<Command>) {
+    fn on_command(&mut self, core: &mut Core, queued: Option<Queued>) {
+        let command = queued.map(|Queued { command, place }| {
+            drop(place); // for whoever waits for one
+            command
+        });
         match command {
             // The last handle is gone, and with it everyone who could ask for anything.
             None | Some(Command::Close) => {
-                self.inbox.bounded.close();
+                self.stop_listening();
                 core.close(&CloseReason::goodbye());
             }
             Some(Command::OpenChannel { reply }) => self.open_channel(core, reply),
@@ -303,5 +326,11 @@ impl Application for Session {
 
     fn bell(&self) -> Arc<Notify> {
         self.shared.room.clone()
+    }
+
+    /// A broker may keep publishers waiting for as long as it likes (BLOCK-2), but not whoever wants to leave.
+    fn patience(&self) -> Option<Duration> {
+        let left = self.shared.left.load(Ordering::Relaxed);
+        left.then_some(FAREWELL)
     }
 }

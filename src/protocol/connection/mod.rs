@@ -130,9 +130,13 @@ impl Connection {
         }
         match self.heartbeat.look(now) {
             Beat::Quiet => {}
-            // Octets that wait to be sent are a sign of life themselves, once they go. HB-2, HB-10
-            Beat::Send if !self.outbound.is_empty() => {}
-            Beat::Send => encode_heartbeat(&mut self.outbound),
+            Beat::Send => {
+                // Octets that wait to be sent are a sign of life themselves, once they go. HB-2, HB-10
+                if self.outbound.is_empty() {
+                    encode_heartbeat(&mut self.outbound);
+                }
+                self.heartbeat.on_sent(now);
+            }
             Beat::PeerDead(silence) => self.end(Cause::Silence { silence }),
         }
     }
