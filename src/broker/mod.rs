@@ -24,6 +24,7 @@ pub mod matching;
 pub mod names;
 pub mod queue;
 pub mod server;
+mod session;
 pub mod vhost;
 
 pub use self::{

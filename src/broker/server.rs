@@ -7,43 +7,37 @@
 //!                                 all its outputs
 //! ```
 //!
-//! Every output goes through the queue of its connection, also to the connection that caused it, and it is put there
-//! while the lock is held: so two events that concern one connection reach it in the order in which they happened,
-//! and no delivery can follow the `cancel-ok` that ends it (CONS-13).
+//! Read next: `session`, what a connection's task does.
 
 use std::{
-    collections::HashMap,
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant as StdInstant},
+    sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, duplex, split},
     net::{TcpListener, ToSocketAddrs},
-    sync::{Notify, mpsc, watch},
+    sync::watch,
     task::JoinSet,
-    time::{Instant, timeout},
+    time::timeout,
 };
-use tracing::{Instrument, debug, debug_span, info, warn};
+use tracing::{Instrument, debug_span, info, warn};
 
-use super::vhost::{ConnectionId, Output, Vhost, VhostOptions};
+use super::{
+    session::{Session, Shared, now},
+    vhost::VhostOptions,
+};
 use crate::{
     client::{self, ConnectOptions},
-    codec::{Method, MethodId, ReplyCode},
-    driver::{Application, HIGH_WATER, drive},
-    protocol::{
-        BODY_LIMIT, CloseReason, Connection as Core, Credentials, Event, ServerConfig, Tuning,
-    },
+    driver::drive,
+    protocol::{BODY_LIMIT, Connection as Core, Credentials, ServerConfig, Tuning},
     short,
 };
 
 /// How long the connections have to hear that the broker shuts down.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
-
-/// How long a client without heartbeats may read nothing of what waits for it. SEC-10
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Octets in flight in each direction of an in-process connection.
 const PIPE: usize = 64 * 1024;
@@ -80,7 +74,7 @@ impl Default for BrokerOptions {
 }
 
 impl BrokerOptions {
-    fn server_config(&self, peer_is_loopback: bool) -> ServerConfig {
+    pub(super) fn server_config(&self, peer_is_loopback: bool) -> ServerConfig {
         ServerConfig {
             users: self.users.clone(),
             virtual_hosts: vec![short!("/")],
@@ -118,55 +112,6 @@ pub struct Broker {
     running: watch::Sender<()>,
 }
 
-#[derive(Debug)]
-struct Shared {
-    options: BrokerOptions,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    vhost: Vhost,
-    inboxes: HashMap<ConnectionId, mpsc::UnboundedSender<Order>>,
-    last: u64,
-    /// Whoever comes now is sent away.
-    stopping: bool,
-}
-
-/// What a connection's task is to do.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant)] // nearly all are outputs, and a box would cost an allocation for each
-enum Order {
-    Output(Output),
-    Shutdown,
-}
-
-impl Shared {
-    /// A panic elsewhere while the lock was held must not stop the other connections (ERR-6).
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Tells every connection to say goodbye, and those as well whose task has yet to begin.
-    fn stop(&mut self) {
-        self.stopping = true;
-        for inbox in self.inboxes.values() {
-            let _ = inbox.send(Order::Shutdown);
-        }
-    }
-
-    /// Puts what is to be done into the queues of those who have to do it.
-    fn dispatch(&mut self) {
-        while let Some((connection, output)) = self.vhost.poll_output() {
-            if let Some(inbox) = self.inboxes.get(&connection) {
-                let _ = inbox.send(Order::Output(output)); // its task may be ending: the vhost hears of it next
-            }
-        }
-    }
-}
-
 impl Broker {
     /// Starts a broker on 127.0.0.1 and a port of its own, ready for clients when this returns.
     ///
@@ -189,14 +134,7 @@ impl Broker {
     pub async fn bind(address: impl ToSocketAddrs, options: BrokerOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let vhost = Vhost::new(short!("/"), options.vhost.clone());
-        let state = Mutex::new(State {
-            vhost,
-            inboxes: HashMap::new(),
-            last: 0,
-            stopping: false,
-        });
-        let shared = Arc::new(Shared { options, state });
+        let shared = Arc::new(Shared::new(options));
         let (stop, stopping) = watch::channel(());
         let running = watch::Sender::new(());
         let span = debug_span!("broker", %address);
@@ -306,166 +244,4 @@ where
 {
     let core = Core::server(shared.options.server_config(peer_is_loopback), now());
     drive(reader, writer, core, Session::new(shared)).await;
-}
-
-fn now() -> StdInstant {
-    Instant::now().into_std()
-}
-
-/// The application on the core of a broker: events go to the vhost, outputs come from it.
-struct Session {
-    id: ConnectionId,
-    shared: Arc<Shared>,
-    inbox: mpsc::UnboundedReceiver<Order>,
-    /// Octets of contents that were handed to the core and may not be in the socket yet.
-    unsent: usize,
-    patience: Duration,
-    bell: Arc<Notify>,
-}
-
-impl Session {
-    fn new(shared: Arc<Shared>) -> Self {
-        let (sender, inbox) = mpsc::unbounded_channel(); // bounded by the vhost, see `Vhost::sent`
-        let mut state = shared.state();
-        state.last += 1;
-        let id = ConnectionId(state.last);
-        if state.stopping {
-            let _ = sender.send(Order::Shutdown);
-        }
-        state.inboxes.insert(id, sender);
-        drop(state);
-        Self {
-            id,
-            shared,
-            inbox,
-            unsent: 0,
-            patience: PATIENCE,
-            bell: Arc::new(Notify::new()),
-        }
-    }
-
-    /// Tells the vhost one thing, and does at once what it asks of this connection.
-    fn tell(&mut self, core: &mut Core, what: impl FnOnce(&mut Vhost, ConnectionId)) {
-        let mut state = self.shared.state();
-        what(&mut state.vhost, self.id);
-        state.dispatch();
-        drop(state);
-        while let Ok(order) = self.inbox.try_recv() {
-            self.obey(core, order);
-        }
-    }
-
-    fn obey(&mut self, core: &mut Core, order: Order) {
-        let Order::Output(output) = order else {
-            let text = "broker forced connection closure with reason 'shutdown'";
-            return core.close(&CloseReason::new(
-                ReplyCode::CONNECTION_FORCED,
-                text,
-                MethodId::NONE,
-            ));
-        };
-        self.unsent += output.octets();
-        let done = match output {
-            Output::Method { channel, method } => core.send(channel, method),
-            Output::Content {
-                channel,
-                method,
-                message,
-            } => core.send_content(channel, method, message.properties, &message.body),
-            Output::CloseChannel {
-                channel,
-                code,
-                text,
-                method,
-            } => core.close_channel(channel, &CloseReason { code, text, method }),
-            Output::CloseConnection { code, text, method } => {
-                core.close(&CloseReason { code, text, method });
-                Ok(())
-            }
-        };
-        if let Err(violation) = done {
-            debug!(%violation, "not sent: the channel has closed in between");
-        }
-    }
-}
-
-impl Application for Session {
-    type Command = Order;
-
-    async fn commands(&mut self, batch: &mut Vec<Order>, most: usize) -> usize {
-        self.inbox.recv_many(batch, most).await
-    }
-
-    fn on_command(&mut self, core: &mut Core, order: Option<Order>) {
-        if let Some(order) = order {
-            self.obey(core, order);
-        }
-    }
-
-    fn on_event(&mut self, core: &mut Core, event: Event) {
-        match event {
-            Event::Opened(opened) => {
-                if let Some(interval) = opened.tuning.heartbeat() {
-                    self.patience = 2 * interval;
-                }
-                let notify_cancel = opened.peer_can("consumer_cancel_notify");
-                self.tell(core, |vhost, id| {
-                    vhost.connect(id, opened.user, notify_cancel);
-                });
-            }
-            Event::ChannelOpened(channel) => {
-                self.tell(core, |vhost, id| vhost.open_channel(id, channel));
-            }
-            Event::Method(channel, method) | Event::Reply(channel, method, _) => {
-                self.tell(core, |vhost, id| vhost.method(id, channel, method, now()));
-            }
-            Event::Content(channel, Method::BasicPublish(publish), message) => {
-                self.tell(core, |vhost, id| {
-                    vhost.publish(id, channel, publish, message, now());
-                });
-            }
-            Event::Content(..) => {} // no other content comes from a client (METH-4)
-            Event::ChannelClosed(channel, _) => {
-                self.tell(core, |vhost, id| vhost.close_channel(id, channel, now()));
-            }
-            Event::Closed(cause) => {
-                debug!(%cause, "over");
-                self.tell(core, |vhost, id| vhost.disconnect(id, now()));
-            }
-        }
-    }
-
-    /// A client that does not read its replies is not read either.
-    fn has_room(&mut self, unsent: usize) -> bool {
-        unsent < HIGH_WATER
-    }
-
-    fn bell(&self) -> Arc<Notify> {
-        self.bell.clone() // never rung: what makes room is a write, which wakes the driver anyway
-    }
-
-    /// The watch on its heartbeats pauses while a client that does not read is not read, so its silence tells nothing.
-    fn patience(&self) -> Option<Duration> {
-        Some(self.patience)
-    }
-
-    fn on_flushed(&mut self) {
-        if self.unsent > 0 {
-            let mut state = self.shared.state();
-            state
-                .vhost
-                .sent(self.id, std::mem::take(&mut self.unsent), now());
-            state.dispatch();
-        }
-    }
-}
-
-/// However its task ended, nothing of the connection stays.
-impl Drop for Session {
-    fn drop(&mut self) {
-        let mut state = self.shared.state();
-        state.vhost.disconnect(self.id, now());
-        state.inboxes.remove(&self.id);
-        state.dispatch();
-    }
 }

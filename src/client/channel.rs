@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::{
     Inner,
-    consumer::{Acker, Bound, Consumer, Delivery, Item, Received},
+    consumer::{Acker, Consumer, Delivery, Item, Received},
     error::Error,
     handle::Handle,
     session::{ChannelShared, Command},
+    sink::Bound,
 };
 use crate::codec::{
     BasicCancel, BasicConsume, BasicGet, BasicQos, BasicRecover, ChannelId, ConsumerTag,

@@ -9,19 +9,21 @@
 
 use std::{
     ops::Deref,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use tokio::sync::mpsc;
 
-use super::{error::Error, handle::Handle, session::Command};
+use super::{
+    error::Error,
+    handle::Handle,
+    session::Command,
+    sink::{Bound, ConsumerEnd, Level, Sink},
+};
 use crate::{
     codec::{
-        BasicAck, BasicCancel, BasicDeliver, BasicNack, BasicReject, ConsumerTag, DeliveryTag,
-        Method, Properties, ShortString,
+        BasicAck, BasicCancel, BasicNack, BasicReject, ConsumerTag, DeliveryTag, Method,
+        Properties, ShortString,
     },
     protocol::Message,
 };
@@ -251,111 +253,6 @@ mod sealed {
     impl Sealed for super::Received {}
 }
 
-/// How much may wait for one consumer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Bound {
-    /// As many messages as the broker may send unacknowledged.
-    Messages(usize),
-    Octets(usize),
-}
-
-/// The session's end of a consumer's queue.
-#[derive(Debug, Clone)]
-pub(crate) struct Sink {
-    pub(crate) tag: ConsumerTag,
-    no_ack: bool,
-    bound: Bound,
-    waiting: mpsc::UnboundedSender<(Received, DeliveryTag)>,
-    level: Arc<Level>,
-    pub(crate) stage: SinkStage,
-}
-
-/// Where a subscription stands with the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SinkStage {
-    /// Its consume-ok has not come yet.
-    Asked,
-    On,
-    /// Its cancel-ok has not come yet.
-    Cancelling,
-}
-
-/// How much waits, and why nothing more comes.
-#[derive(Debug, Default)]
-struct Level {
-    waiting: AtomicUsize,
-    end: OnceLock<ConsumerEnd>,
-}
-
-/// Why a consumer yields nothing more.
-#[derive(Debug, Clone)]
-pub(crate) enum ConsumerEnd {
-    /// It was cancelled from here, and the broker has heard it.
-    Asked,
-    /// The broker ended it: the queue is gone. CONS-17
-    Cancelled,
-    Failed(Error),
-}
-
-impl Sink {
-    /// Queues a delivery, or gives its tag back when nobody is left to take it and it has to be settled.
-    pub(crate) fn push(
-        &mut self,
-        deliver: BasicDeliver,
-        message: Message,
-    ) -> Result<(), DeliveryTag> {
-        let BasicDeliver {
-            delivery_tag,
-            redelivered,
-            exchange,
-            routing_key,
-            ..
-        } = deliver;
-        let weight = self.bound.weight(&message);
-        let received = Received {
-            exchange,
-            routing_key,
-            redelivered,
-            message,
-        };
-        self.level.waiting.fetch_add(weight, Ordering::Relaxed);
-        match self.waiting.send((received, delivery_tag)) {
-            Err(_) if !self.no_ack => Err(delivery_tag),
-            _ => Ok(()),
-        }
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        let more_may_come = !self.is_abandoned() && self.level.end.get().is_none();
-        more_may_come && self.level.waiting.load(Ordering::Relaxed) > self.bound.limit()
-    }
-
-    /// Nobody is left to take anything.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.waiting.is_closed()
-    }
-
-    /// The queue ends behind what is in it.
-    pub(crate) fn end(self, why: ConsumerEnd) {
-        let _ = self.level.end.set(why); // the first cause stays
-    }
-}
-
-impl Bound {
-    fn weight(self, message: &Message) -> usize {
-        match self {
-            Self::Messages(_) => 1,
-            Self::Octets(_) => message.body.len() + size_of::<Received>(),
-        }
-    }
-
-    const fn limit(self) -> usize {
-        match self {
-            Self::Messages(limit) | Self::Octets(limit) => limit,
-        }
-    }
-}
-
 /// A subscription. It ends when it is cancelled, by either side, or when its channel is over.
 ///
 /// Dropped, it asks the broker to cancel it and gives back what it has not seen.
@@ -381,15 +278,7 @@ impl<D: Item> Consumer<D> {
         bound: Bound,
     ) -> (Self, Sink) {
         let (sender, waiting) = mpsc::unbounded_channel(); // bounded by `Sink::is_full`, which stops the reading
-        let level = Arc::new(Level::default());
-        let sink = Sink {
-            tag: tag.clone(),
-            no_ack,
-            bound,
-            waiting: sender,
-            level: level.clone(),
-            stage: SinkStage::Asked,
-        };
+        let (sink, level) = Sink::new(tag.clone(), no_ack, bound, sender);
         let (ended, kind) = (false, std::marker::PhantomData);
         (
             Self {

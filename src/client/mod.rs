@@ -22,7 +22,7 @@
 //! Every wait has a deadline, and everyone who waits wakes with the first cause when a channel or the connection is
 //! over.
 //!
-//! Reading order: [`options`], [`channel`], [`publish`], [`consumer`], `handle`, `session`, [`error`].
+//! Reading order: [`options`], [`channel`], [`publish`], [`consumer`], `handle`, `sink`, `session`, [`error`].
 
 pub mod channel;
 pub mod consumer;
@@ -31,6 +31,7 @@ mod handle;
 pub mod options;
 pub mod publish;
 pub(crate) mod session;
+mod sink;
 
 use std::{io, sync::Arc, time::Duration};
 

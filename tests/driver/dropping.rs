@@ -250,6 +250,14 @@ async fn a_cancelled_consumer_yields_what_was_queued_and_then_nothing() {
     let mut again = channel.consume_with(named()).await.unwrap();
     channel.publish("", "q", "x").await.unwrap();
     again.next().await.unwrap().unwrap().ack().await.unwrap();
+    let error = channel.consume_with(named()).await.unwrap_err();
+    assert_eq!(error.code(), Some(ReplyCode::NOT_ALLOWED));
+    assert!(
+        matches!(error, Error::Refused(_)),
+        "the broker would end the connection"
+    );
+    channel.publish("", "q", "x").await.unwrap();
+    again.next().await.unwrap().unwrap().ack().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,6 +30,8 @@ pub struct Wire<R> {
     reader: R,
     decoder: FrameDecoder,
     inbound: BytesMut,
+    /// Heartbeats so far.
+    pub beats: usize,
 }
 
 impl<R: AsyncRead + Unpin> Wire<R> {
@@ -40,6 +42,7 @@ impl<R: AsyncRead + Unpin> Wire<R> {
             reader,
             decoder,
             inbound: BytesMut::new(),
+            beats: 0,
         }
     }
 
@@ -48,6 +51,7 @@ impl<R: AsyncRead + Unpin> Wire<R> {
         loop {
             let decoded = self.decoder.decode(&mut self.inbound);
             if let Some(frame) = decoded.expect("what a client sends decodes") {
+                self.beats += usize::from(frame.payload == Payload::Heartbeat);
                 return Some(frame);
             }
             if self.reader.read_buf(&mut self.inbound).await.unwrap() == 0 {

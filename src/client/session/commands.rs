@@ -10,14 +10,17 @@ use tracing::debug;
 
 use super::{
     super::{
-        consumer::{ConsumerEnd, SinkStage},
         error::Error,
+        sink::{ConsumerEnd, Sink, SinkStage},
     },
     Answer, ChannelShared, Command, Confirming, Lane, Opening, Publish, Session, Waiter,
 };
 use crate::{
-    codec::{BasicCancel, BasicReject, ChannelOpen, ConsumerTag, DeliveryTag, Method},
-    protocol::{CloseReason, Connection as Core, Ledger, Owed},
+    codec::{
+        BasicCancel, BasicConsume, BasicReject, ChannelOpen, ConsumerTag, DeliveryTag, Method,
+        ReplyCode,
+    },
+    protocol::{CloseReason, Connection as Core, Ledger, Owed, Violation},
 };
 
 impl Session {
@@ -54,6 +57,25 @@ impl Session {
                 let _ = reply.send(Err(error));
             }
         }
+    }
+
+    /// Makes a consumer known before its basic.consume leaves (CONS-4). A tag is free again once its cancel is on the
+    /// way; before that the broker would close the whole connection (CONS-2).
+    pub(super) fn subscribe(
+        &mut self,
+        channel: &Arc<ChannelShared>,
+        sink: Sink,
+    ) -> Result<(), Error> {
+        let lane = self.lane(channel)?;
+        let tag = &sink.tag;
+        let used = lane.consumers.get(tag);
+        if used.is_some_and(|used| used.stage != SinkStage::Cancelling) {
+            let (code, id) = (ReplyCode::NOT_ALLOWED, BasicConsume::ID);
+            let text = format!("consumer tag {tag} is in use on this channel");
+            return Err(Violation::ours(code, channel.id, id, text).into());
+        }
+        lane.consumers.insert(tag.clone(), sink);
+        Ok(())
     }
 
     pub(super) fn call(
@@ -151,12 +173,10 @@ impl Session {
                 },
             );
         }
-        // CONS-16: a cancel may not overtake the consume-ok, so one that is still due sees to it.
-        if lane
-            .consumers
-            .get(&consumer_tag)
-            .is_some_and(|sink| sink.stage == SinkStage::On)
-        {
+        // CONS-16: a cancel may not overtake the consume-ok, so one that is still due sees to it. And the tag may be
+        // that of another consumer by now.
+        let gone = |sink: &Sink| sink.stage == SinkStage::On && sink.is_abandoned();
+        if lane.consumers.get(&consumer_tag).is_some_and(gone) {
             lane.cancel(core, consumer_tag);
         }
     }

@@ -7,8 +7,8 @@ use tracing::{debug, trace, warn};
 
 use super::{
     super::{
-        consumer::{ConsumerEnd, SinkStage},
         error::Error,
+        sink::{ConsumerEnd, SinkStage},
     },
     ChannelShared, Confirm, Confirming, Lane, Returned, Session, Waiter,
 };

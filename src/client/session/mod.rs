@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use super::{consumer::Sink, error::Error};
+use super::{error::Error, sink::Sink};
 use crate::{
     codec::{BasicPublish, ChannelId, ConsumerTag, DeliveryTag, Method, Properties, ShortString},
     driver::Application,
@@ -273,12 +273,10 @@ impl Application for Session {
                 method,
                 sink,
                 reply,
-            }) => {
-                if let Ok(lane) = self.lane(&channel) {
-                    lane.consumers.insert(sink.tag.clone(), sink);
-                }
-                self.call(core, &channel, &method, reply);
-            }
+            }) => match self.subscribe(&channel, sink) {
+                Ok(()) => self.call(core, &channel, &method, reply),
+                Err(error) => _ = reply.send(Err(error)),
+            },
             Some(Command::Send { channel, method }) => {
                 if self.lane(&channel).is_ok() {
                     let _ = core.send(channel.id, method); // its channel may be closing: the close says so

@@ -1,0 +1,276 @@
+//! One connection of the broker: events go to the vhost, and what the vhost wants done comes back as orders.
+//!
+//! Every output goes through the queue of its connection, also to the connection that caused it, and it is put there
+//! while the lock is held: so two events that concern one connection reach it in the order in which they happened,
+//! and no delivery can follow the `cancel-ok` that ends it (CONS-13).
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant as StdInstant},
+};
+
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
+use tracing::debug;
+
+use super::{
+    server::BrokerOptions,
+    vhost::{ConnectionId, Output, Vhost},
+};
+use crate::{
+    codec::{Method, MethodId, ReplyCode},
+    driver::{Application, HIGH_WATER},
+    protocol::{CloseReason, Connection as Core, Event},
+    short,
+};
+
+/// How long a client without heartbeats may read nothing of what waits for it. SEC-10
+const PATIENCE: Duration = Duration::from_mins(1);
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) options: BrokerOptions,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) vhost: Vhost,
+    inboxes: HashMap<ConnectionId, mpsc::UnboundedSender<Order>>,
+    last: u64,
+    /// Whoever comes now is sent away.
+    stopping: bool,
+}
+
+/// What a connection's task is to do.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant)] // nearly all are outputs, and a box would cost an allocation for each
+pub(super) enum Order {
+    Output(Output),
+    Shutdown,
+}
+
+impl Shared {
+    pub(super) fn new(options: BrokerOptions) -> Self {
+        let vhost = Vhost::new(short!("/"), options.vhost.clone());
+        let state = Mutex::new(State {
+            vhost,
+            inboxes: HashMap::new(),
+            last: 0,
+            stopping: false,
+        });
+        Self { options, state }
+    }
+
+    /// A panic elsewhere while the lock was held must not stop the other connections (ERR-6).
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Tells every connection to say goodbye, and those as well whose task has yet to begin.
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+        for inbox in self.inboxes.values() {
+            let _ = inbox.send(Order::Shutdown);
+        }
+    }
+
+    /// Puts what is to be done into the queues of those who have to do it.
+    fn dispatch(&mut self) {
+        while let Some((connection, output)) = self.vhost.poll_output() {
+            if let Some(inbox) = self.inboxes.get(&connection) {
+                let _ = inbox.send(Order::Output(output)); // its task may be ending: the vhost hears of it next
+            }
+        }
+    }
+}
+
+pub(super) fn now() -> StdInstant {
+    Instant::now().into_std()
+}
+
+/// The application on the core of a broker: events go to the vhost, outputs come from it.
+pub(super) struct Session {
+    id: ConnectionId,
+    shared: Arc<Shared>,
+    inbox: mpsc::UnboundedReceiver<Order>,
+    /// Octets of contents that were handed to the core and may not be in the socket yet.
+    unsent: usize,
+    patience: Duration,
+    bell: Arc<Notify>,
+}
+
+impl Session {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let (sender, inbox) = mpsc::unbounded_channel(); // bounded by the vhost, see `Vhost::sent`
+        let mut state = shared.state();
+        state.last += 1;
+        let id = ConnectionId(state.last);
+        if state.stopping {
+            let _ = sender.send(Order::Shutdown);
+        }
+        state.inboxes.insert(id, sender);
+        drop(state);
+        Self {
+            id,
+            shared,
+            inbox,
+            unsent: 0,
+            patience: PATIENCE,
+            bell: Arc::new(Notify::new()),
+        }
+    }
+
+    /// Tells the vhost one thing, and does at once what it asks of this connection.
+    fn tell(&mut self, core: &mut Core, what: impl FnOnce(&mut Vhost, ConnectionId)) {
+        let mut state = self.shared.state();
+        what(&mut state.vhost, self.id);
+        state.dispatch();
+        drop(state);
+        while let Ok(order) = self.inbox.try_recv() {
+            self.obey(core, order);
+        }
+    }
+
+    fn obey(&mut self, core: &mut Core, order: Order) {
+        let Order::Output(output) = order else {
+            let text = "broker forced connection closure with reason 'shutdown'";
+            return core.close(&CloseReason::new(
+                ReplyCode::CONNECTION_FORCED,
+                text,
+                MethodId::NONE,
+            ));
+        };
+        self.unsent += output.octets();
+        let done = match output {
+            Output::Method { channel, method } => core.send(channel, method),
+            Output::Content {
+                channel,
+                method,
+                message,
+            } => core.send_content(channel, method, message.properties, &message.body),
+            Output::CloseChannel {
+                channel,
+                code,
+                text,
+                method,
+            } => core.close_channel(channel, &CloseReason { code, text, method }),
+            Output::CloseConnection { code, text, method } => {
+                core.close(&CloseReason { code, text, method });
+                Ok(())
+            }
+        };
+        if let Err(violation) = done {
+            debug!(%violation, "not sent: the channel has closed in between");
+        }
+    }
+}
+
+impl Application for Session {
+    type Command = Order;
+
+    async fn commands(&mut self, batch: &mut Vec<Order>, most: usize) -> usize {
+        self.inbox.recv_many(batch, most).await
+    }
+
+    fn on_command(&mut self, core: &mut Core, order: Option<Order>) {
+        if let Some(order) = order {
+            self.obey(core, order);
+        }
+    }
+
+    fn on_event(&mut self, core: &mut Core, event: Event) {
+        match event {
+            Event::Opened(opened) => {
+                if let Some(interval) = opened.tuning.heartbeat() {
+                    self.patience = 2 * interval;
+                }
+                let notify_cancel = opened.peer_can("consumer_cancel_notify");
+                self.tell(core, |vhost, id| {
+                    vhost.connect(id, opened.user, notify_cancel);
+                });
+            }
+            Event::ChannelOpened(channel) => {
+                self.tell(core, |vhost, id| vhost.open_channel(id, channel));
+            }
+            Event::Method(channel, method) | Event::Reply(channel, method, _) => {
+                self.tell(core, |vhost, id| vhost.method(id, channel, method, now()));
+            }
+            Event::Content(channel, Method::BasicPublish(publish), message) => {
+                self.tell(core, |vhost, id| {
+                    vhost.publish(id, channel, publish, message, now());
+                });
+            }
+            Event::Content(..) => {} // no other content comes from a client (METH-4)
+            Event::ChannelClosed(channel, _) => {
+                self.tell(core, |vhost, id| vhost.close_channel(id, channel, now()));
+            }
+            Event::Closed(cause) => {
+                debug!(%cause, "over");
+                self.tell(core, |vhost, id| vhost.disconnect(id, now()));
+            }
+        }
+    }
+
+    /// A client that does not read its replies is not read either.
+    fn has_room(&mut self, unsent: usize) -> bool {
+        unsent < HIGH_WATER
+    }
+
+    fn bell(&self) -> Arc<Notify> {
+        self.bell.clone() // never rung: what makes room is a write, which wakes the driver anyway
+    }
+
+    /// The watch on its heartbeats pauses while a client that does not read is not read, so its silence tells nothing.
+    fn patience(&self) -> Option<Duration> {
+        Some(self.patience)
+    }
+
+    fn on_flushed(&mut self) {
+        if self.unsent > 0 {
+            let mut state = self.shared.state();
+            state
+                .vhost
+                .sent(self.id, std::mem::take(&mut self.unsent), now());
+            state.dispatch();
+        }
+    }
+}
+
+/// However its task ended, nothing of the connection stays.
+impl Drop for Session {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.vhost.disconnect(self.id, now());
+        state.inboxes.remove(&self.id);
+        state.dispatch();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_takes_nobody_else_down() {
+        // ERR-6
+        let shared = Arc::new(Shared::new(BrokerOptions::default()));
+        let other = Session::new(shared.clone());
+        let theirs = shared.clone();
+        let panicked = std::thread::spawn(move || {
+            let mut session = Session::new(theirs.clone());
+            let mut core = Core::server(theirs.options.server_config(true), now());
+            session.tell(&mut core, |_, _| panic!("while the lock is held"));
+        });
+        assert!(panicked.join().is_err() && shared.state.is_poisoned());
+        let left: Vec<_> = shared.state().inboxes.keys().copied().collect();
+        assert_eq!(left, [other.id]);
+        drop(other);
+        assert!(shared.state().inboxes.is_empty());
+    }
+}
