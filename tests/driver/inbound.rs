@@ -277,6 +277,7 @@ async fn a_channel_that_is_closed_is_not_in_the_way() {
 async fn a_dropped_consumer_is_not_in_the_way() {
     let Stalled {
         connection,
+        channel: _open,
         consumer,
         mut reader,
         flood,
