@@ -58,6 +58,12 @@ fn of_handshake(cause: &Cause, options: &ConnectOptions) -> Failure {
             );
             Failure::new(Status::NoBroker, text)
         }
+        Cause::EndOfStream => {
+            let text = format!(
+                "What listens at {address} hung up without a word: it may be no AMQP 0-9-1 broker."
+            );
+            Failure::new(Status::NoBroker, text)
+        }
         Cause::LoginRefused => refused(format!(
             "The broker at {address} hung up after the login of user '{user}': the password is probably wrong."
         )),

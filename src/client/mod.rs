@@ -26,6 +26,7 @@
 
 pub mod channel;
 pub mod consumer;
+mod dial;
 pub mod error;
 mod handle;
 pub mod options;
@@ -33,17 +34,15 @@ pub mod publish;
 pub(crate) mod session;
 mod sink;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpStream, lookup_host},
+    io::{AsyncRead, AsyncWrite},
     sync::{mpsc, oneshot, watch},
-    time::{Instant, timeout},
+    time::Instant,
 };
 use tracing::{Instrument, debug_span};
 
-use self::session::{ChannelShared, Command, Queued, Session, Shared};
 pub use self::{
     channel::{Channel, Got},
     consumer::{Acker, Consumer, Delivery, Received},
@@ -52,11 +51,15 @@ pub use self::{
     publish::{Confirmation, Returns},
     session::{Confirm, Returned},
 };
-pub use crate::protocol::Message;
+use self::{
+    dial::{dial, who_is_there},
+    session::{ChannelShared, Command, Queued, Session, Shared},
+};
+pub use crate::protocol::{Cause, CloseReason, Message};
 use crate::{
     codec::{ConsumerTag, ShortString},
     driver::drive,
-    protocol::{Cause, Connection as Core, Greeting, Opened},
+    protocol::{Connection as Core, Opened},
 };
 
 /// Commands that may wait for the connection's task; whoever gives more waits.
@@ -108,12 +111,15 @@ impl Connection {
     pub async fn connect(options: ConnectOptions) -> Result<Self, Error> {
         let stream = dial(&options).await?;
         let peer = stream.peer_addr();
-        let silent = options.config.handshake_timeout;
         let (reader, writer) = stream.into_split();
         match (Self::over(reader, writer, options).await, peer) {
-            (Err(Error::ConnectionClosed(Cause::HandshakeTimeout { .. })), Ok(peer)) => {
-                let cause = Cause::HandshakeTimeout { limit: silent };
-                let cause = who_is_there(peer).await.map_or(cause, Cause::NotAmqp);
+            (
+                Err(Error::ConnectionClosed(
+                    silence @ (Cause::HandshakeTimeout { .. } | Cause::EndOfStream),
+                )),
+                Ok(peer),
+            ) => {
+                let cause = who_is_there(peer).await.map_or(silence, Cause::NotAmqp);
                 Err(Error::ConnectionClosed(cause))
             }
             (result, _) => result,
@@ -235,45 +241,5 @@ impl Drop for AwaitedChannel<'_> {
             self.connection
                 .ask(Command::CloseChannel { channel, reply });
         }
-    }
-}
-
-/// Tries the host's addresses one after the other, each within the time limit.
-async fn dial(options: &ConnectOptions) -> Result<TcpStream, Error> {
-    let address = options.address();
-    let failed = |error: io::Error| Error::Connect {
-        address: address.clone(),
-        source: Arc::new(error),
-    };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for peer in lookup_host((options.host.as_str(), options.port))
-        .await
-        .map_err(failed)?
-    {
-        match timeout(options.config.handshake_timeout, TcpStream::connect(peer)).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true).map_err(failed)?; // we gather our writes ourselves
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(failed(last))
-}
-
-/// A web server waits politely for the end of a line that AMQP never sends. Ask it in its own language, on a
-/// connection of its own, once ours has been met with silence.
-async fn who_is_there(peer: std::net::SocketAddr) -> Option<Greeting> {
-    let ask = async {
-        let mut stream = TcpStream::connect(peer).await.ok()?;
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.ok()?;
-        let mut answer = [0; 8];
-        stream.read_exact(&mut answer).await.ok()?;
-        Greeting::recognise(&answer, true)
-    };
-    match timeout(Duration::from_secs(1), ask).await.ok().flatten() {
-        Some(http @ Greeting::Http) => Some(http),
-        _ => None,
     }
 }

@@ -23,7 +23,7 @@ use super::{
     queue::look_up,
 };
 use crate::{
-    client::{Channel, Connection, Consumer, Error, Message, Received, Returned, Returns},
+    client::{Cause, Channel, Connection, Consumer, Error, Message, Received, Returned, Returns},
     codec::{BasicConsume, BasicPublish, QueueDeclare, ShortString},
 };
 
@@ -210,13 +210,20 @@ impl RpcClient {
         match sent.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(RpcError::NotSent(error)),
-            Err(_) => return Err(self.too_late(queue, call.id.clone(), started).await),
+            // Dropped before it was handed over: nothing of it was sent.
+            Err(_) => {
+                let in_the_way = self.0.connection.in_the_way();
+                let (operation, after) = ("basic.publish", limit);
+                return Err(RpcError::NotSent(Error::Timeout {
+                    operation,
+                    after,
+                    in_the_way,
+                }));
+            }
         }
         match timeout_at(deadline.instant(), outcome).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(RpcError::Lost(Error::ConnectionClosed(
-                self.0.connection.closed().await,
-            ))),
+            Ok(Err(_)) => Err(RpcError::Lost(Error::ChannelClosed(Cause::ClosedHere))),
             Err(_) => Err(self.too_late(queue, call.id.clone(), started).await),
         }
     }
@@ -350,7 +357,7 @@ async fn sort(mut replies: Consumer<Received>, mut returns: Returns, pending: Ar
                     pending.resolve(id.as_ref(), read(reply.message));
                 }
                 Some(Err(error)) => return pending.fail(&error),
-                None => return,
+                None => return pending.fail(&Error::ChannelClosed(Cause::ClosedHere)),
             },
             Some(Returned { reason, message }) = returns.next() => {
                 let (queue, code, text) = (reason.routing_key, reason.reply_code, reason.reply_text);

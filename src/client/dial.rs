@@ -1,0 +1,129 @@
+//! Finding the broker: the addresses of a host, and who is there if it is no broker.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+
+use super::{error::Error, options::ConnectOptions};
+use crate::protocol::Greeting;
+
+/// How long a stranger has to answer in its own language.
+const ASK_LIMIT: Duration = Duration::from_millis(500);
+
+/// What a web server answers.
+const GET: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
+
+/// What a TLS server answers, if only with an alert: record, handshake, `ClientHello` 1.2, 32 octets of randomness, no
+/// session, one cipher suite, no compression.
+#[rustfmt::skip] // one row per field
+const CLIENT_HELLO: &[u8] = &[
+    0x16, 3, 1, 0, 45,
+    1, 0, 0, 41,
+    3, 3,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0,
+    0, 2, 0xc0, 0x2f,
+    1, 0,
+];
+
+/// Tries the host's addresses one after the other, each within the time limit.
+pub(super) async fn dial(options: &ConnectOptions) -> Result<TcpStream, Error> {
+    let address = options.address();
+    let failed = |error: io::Error| Error::Connect {
+        address: address.clone(),
+        source: Arc::new(error),
+    };
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for peer in lookup_host((options.host.as_str(), options.port))
+        .await
+        .map_err(failed)?
+    {
+        match timeout(options.config.handshake_timeout, TcpStream::connect(peer)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true).map_err(failed)?; // we gather our writes ourselves
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(failed(last))
+}
+
+/// Names a stranger that met our protocol header with silence: a web server waits for the end of a line that AMQP never
+/// sends, and a TLS server may hang up without a word. Each is asked in its own language, on a connection of its own.
+pub(super) async fn who_is_there(peer: SocketAddr) -> Option<Greeting> {
+    for question in [GET, CLIENT_HELLO] {
+        // Any other answer may be anything: the next question.
+        if let Ok(Ok(said @ (Greeting::Http | Greeting::Tls))) =
+            timeout(ASK_LIMIT, ask(peer, question)).await
+        {
+            return Some(said);
+        }
+    }
+    None
+}
+
+async fn ask(peer: SocketAddr, question: &[u8]) -> io::Result<Greeting> {
+    let mut stream = TcpStream::connect(peer).await?;
+    stream.write_all(question).await?;
+    let mut answer = [0; 7]; // a whole TLS alert, or `HTTP/1.`
+    stream.read_exact(&mut answer).await?;
+    Ok(Greeting::recognise(&answer, true).unwrap_or(Greeting::Unknown(answer.to_vec())))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stranger_is_asked_in_its_own_language() {
+        // HDR-5
+        let cases: [(&[u8], &[u8], _); 3] = [
+            (
+                b"GET ",
+                b"HTTP/1.1 400 Bad Request\r\n",
+                Some(Greeting::Http),
+            ),
+            (
+                &[0x16, 3, 1],
+                &[0x15, 3, 3, 0, 2, 2, 40],
+                Some(Greeting::Tls),
+            ),
+            (b"HELO", b"220 a mail server", None),
+        ];
+        for (language, answer, named) in cases {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let peer = listener.local_addr().unwrap();
+            let stranger = tokio::spawn(async move {
+                loop {
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    let mut heard = vec![0; language.len()];
+                    stream.read_exact(&mut heard).await.unwrap();
+                    if heard == language {
+                        stream.write_all(answer).await.unwrap();
+                    }
+                }
+            });
+            assert_eq!(who_is_there(peer).await, named);
+            stranger.abort();
+        }
+    }
+
+    #[test]
+    fn the_client_hello_has_the_lengths_that_it_says() {
+        let [.., record, 1, 0, 0, body] = CLIENT_HELLO[..9] else {
+            panic!("nine octets of headers")
+        };
+        assert_eq!(
+            (usize::from(record), usize::from(body)),
+            (CLIENT_HELLO.len() - 5, CLIENT_HELLO.len() - 9)
+        );
+    }
+}
