@@ -19,7 +19,15 @@
 //!
 //! A burst leaves in one write: whoever is taken from the queue of commands takes the others along.
 
-use std::{collections::VecDeque, future::Future, io, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::Future,
+    io,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use tokio::{
@@ -104,12 +112,21 @@ where
         if outbound.is_empty() {
             core.transmit(&mut outbound);
         }
+        // The socket nearly always takes it at once; the arm below is for when it does not.
+        if !outbound.is_empty()
+            && let Poll::Ready(wrote) = at_once(writer.write_buf(&mut outbound))
+        {
+            trouble.wrote(wrote);
+        }
         let given_up = trouble.look(&mut core, &mut outbound, app.patience());
         if core.is_over() {
             break;
         }
         if outbound.is_empty() {
             app.on_flushed();
+            if core.unsent() > 0 || !commands.is_empty() {
+                continue; // what had to wait for room has it now
+            }
         }
         let due = core.deadline().map(Instant::from_std);
         let due = [due, given_up].into_iter().flatten().min();
@@ -133,7 +150,7 @@ where
                 }
                 _ => commands.extend(batch.drain(..).map(Some)),
             },
-            () = bell.notified() => {}
+            () = bell.notified(), if !reading || !outbound.is_empty() => {}
             () = timer.as_mut(), if due.is_some() => {}
         }
     }
@@ -144,6 +161,11 @@ where
         writer.shutdown().await
     })
     .await;
+}
+
+/// Polls a future once, and does not come back to it.
+fn at_once<F: Future>(future: F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// What is wrong with writing, and until when it is borne.
