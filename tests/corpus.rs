@@ -100,7 +100,7 @@ fn name(frame: &Frame) -> String {
                 class_id,
                 body_size,
                 properties,
-            } = &**header;
+            } = header;
             format!(
                 "{channel} content-header class {class_id} size {body_size} flags {:04x}",
                 properties.flags()

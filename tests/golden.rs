@@ -249,7 +249,7 @@ fn header(json: &Value) -> ContentHeader {
     ContentHeader {
         class_id: number(&json["class_id"]),
         body_size: number(&json["body_size"]),
-        properties: properties(&json["properties"]),
+        properties: Box::new(properties(&json["properties"])),
     }
 }
 
@@ -257,7 +257,7 @@ fn header(json: &Value) -> ContentHeader {
 fn frames(vector: &Value) -> Vec<Frame> {
     let payload = match vector["kind"].as_str().unwrap() {
         "method" => Payload::Method(method(vector)),
-        "header" => Payload::Header(Box::new(header(vector))),
+        "header" => Payload::Header(header(vector)),
         "body" => Payload::Body(hex(&vector["payload_hex"]).into()),
         "heartbeat" => Payload::Heartbeat,
         "content" => return content(vector),

@@ -99,18 +99,21 @@ impl Channel {
         let properties = self.fitting(properties)?;
         let channel = self.handle().channel().clone();
         self.handle()
-            .command(Command::Publish(Box::new(Publish {
+            .command(Command::Publish(Publish {
                 channel,
                 method,
                 properties,
                 body,
                 confirm,
-            })))
+            }))
             .await
     }
 
     /// A content header is never split, so it is checked while there is somebody to tell. CONTENT-15
-    fn fitting(&self, properties: Properties) -> Result<Properties, Error> {
+    fn fitting(&self, properties: Box<Properties>) -> Result<Box<Properties>, Error> {
+        if properties.headers.is_none() {
+            return Ok(properties); // the other thirteen fit the smallest frame there is
+        }
         let header = ContentHeader {
             class_id: BASIC_CLASS,
             body_size: 0,

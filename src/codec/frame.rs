@@ -62,7 +62,7 @@ pub enum Payload {
     /// Type 1: a class-id, a method-id and the method's arguments.
     Method(Method),
     /// Type 2: what the method before it carries: its size and its 14 properties.
-    Header(Box<ContentHeader>),
+    Header(ContentHeader),
     /// Type 3: octets of a body, shared with the buffer they were read into.
     Body(Bytes),
     /// Type 8: nothing but a sign of life.
@@ -109,7 +109,9 @@ impl Frame {
     pub fn encode(&self, out: &mut BytesMut) {
         match &self.payload {
             Payload::Method(method) => encode_method(self.channel, method, out),
-            Payload::Header(header) => encode_header(self.channel, header, out),
+            Payload::Header(header) => {
+                encode_header(self.channel, header, header.encoded_len(), out);
+            }
             Payload::Body(octets) => encode_body(self.channel, octets, out),
             Payload::Heartbeat => encode_heartbeat(out),
         }
@@ -122,8 +124,14 @@ pub(crate) fn encode_method(channel: ChannelId, method: &Method, out: &mut Bytes
     });
 }
 
-pub(crate) fn encode_header(channel: ChannelId, header: &ContentHeader, out: &mut BytesMut) {
-    envelope(2, channel, header.encoded_len(), out, |out| {
+/// `size` is the header's encoded length, which whoever sends one has had to compare with frame-max already.
+pub(crate) fn encode_header(
+    channel: ChannelId,
+    header: &ContentHeader,
+    size: usize,
+    out: &mut BytesMut,
+) {
+    envelope(2, channel, size, out, |out| {
         header.encode(out);
     });
 }
@@ -305,7 +313,7 @@ mod arbitrary {
             let body = prop::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from);
             let payload = prop_oneof![
                 4 => any::<Method>().prop_map(Payload::Method),
-                2 => any::<ContentHeader>().prop_map(|header| Payload::Header(Box::new(header))),
+                2 => any::<ContentHeader>().prop_map(Payload::Header),
                 2 => body.prop_map(Payload::Body),
             ];
             let heartbeat = Self {
@@ -508,14 +516,14 @@ mod tests {
         let header = ContentHeader {
             class_id: 60,
             body_size: 3,
-            properties: Properties {
+            properties: Box::new(Properties {
                 headers: Some(arguments),
                 priority: Some(1),
                 correlation_id: Some(crate::short!("42")),
                 timestamp: Some(7),
                 cluster_id: Some(crate::short!("c")),
                 ..Default::default()
-            },
+            }),
         };
         let on_channel_1 = |payload| Frame {
             channel: ChannelId(1),
@@ -527,7 +535,7 @@ mod tests {
         };
         [
             on_channel_1(Payload::Method(declare.into())),
-            on_channel_1(Payload::Header(Box::new(header))),
+            on_channel_1(Payload::Header(header)),
             on_channel_1(Payload::Body(Bytes::from_static(b"abc"))),
             heartbeat,
         ]

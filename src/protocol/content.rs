@@ -21,17 +21,25 @@ use crate::codec::{BASIC_CLASS, ContentHeader, Method, MethodId, Payload, Proper
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Message {
     /// The properties, `headers` among them.
-    pub properties: Properties,
+    pub properties: Box<Properties>,
     /// The octets, of which AMQP asks nothing.
     pub body: Bytes,
 }
 
 impl Message {
+    /// Properties and a body.
+    pub fn new(properties: Properties, body: impl Into<Bytes>) -> Self {
+        Self {
+            properties: Box::new(properties),
+            body: body.into(),
+        }
+    }
+
     /// A copy that shares no octet with the buffer it was read from: keep this, not the original, for long.
     #[must_use]
     pub fn into_owned(self) -> Self {
         Self {
-            properties: self.properties.into_owned(),
+            properties: Box::new(self.properties.into_owned()),
             body: Bytes::copy_from_slice(&self.body),
         }
     }
@@ -40,7 +48,7 @@ impl Message {
 impl<B: Into<Bytes>> From<B> for Message {
     fn from(body: B) -> Self {
         Self {
-            properties: Properties::default(),
+            properties: Box::default(),
             body: body.into(),
         }
     }
@@ -55,7 +63,7 @@ pub(crate) enum Assembler {
     AwaitHeader(Method),
     AwaitBody {
         method: Method,
-        header: Box<ContentHeader>,
+        header: ContentHeader,
         left: u64,
         body: Body,
     },
@@ -63,7 +71,6 @@ pub(crate) enum Assembler {
 
 /// One step's result.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant)] // taken apart at once, never stored
 pub(crate) enum Assembled {
     /// The content goes on in the next frame.
     More,
@@ -127,7 +134,7 @@ impl Assembler {
     fn header(
         &mut self,
         method: Method,
-        header: Box<ContentHeader>,
+        header: ContentHeader,
         wanted: Option<u64>,
     ) -> Result<Assembled, OutOfPlace> {
         if header.class_id != BASIC_CLASS {
@@ -174,7 +181,7 @@ impl Assembler {
 
     fn body(
         &mut self,
-        (method, header, left, mut body): (Method, Box<ContentHeader>, u64, Body),
+        (method, header, left, mut body): (Method, ContentHeader, u64, Body),
         octets: Bytes,
         wanted: Option<u64>,
     ) -> Result<Assembled, OutOfPlace> {
@@ -295,11 +302,11 @@ mod tests {
     }
 
     fn header(body_size: u64) -> Payload {
-        Payload::Header(Box::new(ContentHeader {
+        Payload::Header(ContentHeader {
             class_id: 60,
             body_size,
-            properties: Properties::default(),
-        }))
+            properties: Box::default(),
+        })
     }
 
     fn body(octets: &[u8]) -> Payload {
@@ -348,10 +355,10 @@ mod tests {
         // CONTENT-5, CONTENT-7, CONTENT-8, CONTENT-9, PROP-8
         let ack = || Payload::Method(BasicAck::default().into());
         let of_class_50 = || {
-            Payload::Header(Box::new(ContentHeader {
+            Payload::Header(ContentHeader {
                 class_id: 50,
                 ..Default::default()
-            }))
+            })
         };
         let cases = [
             (vec![header(0)], 505),

@@ -52,7 +52,7 @@ pub struct Request {
     /// The body.
     pub body: Bytes,
     /// The fourteen properties.
-    pub properties: Properties,
+    pub properties: Box<Properties>,
     /// Whether it was delivered before: the work may have been done already (RPC-15, RPC-24).
     pub redelivered: bool,
     /// Until when the caller waits. Long work stops when it is over.
@@ -263,10 +263,10 @@ impl Job {
         outcome: Result<Bytes, HandlerError>,
         acker: Acker,
     ) -> Result<(), Error> {
-        let mut properties = Properties {
+        let mut properties = Box::new(Properties {
             correlation_id,
             ..Default::default()
-        };
+        });
         let body = outcome.unwrap_or_else(|error| {
             warn!(kind = %error.kind, %error, "answered with an error");
             properties.kind = Some(const { ShortString::literal(ERROR_TYPE) });

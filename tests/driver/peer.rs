@@ -111,9 +111,9 @@ pub fn content(channel: u16, carrier: impl Into<Method>, body: &[u8]) -> BytesMu
     let header = ContentHeader {
         class_id: 60,
         body_size: body.len() as u64,
-        properties: Properties::default(),
+        properties: Box::default(),
     };
-    octets.extend_from_slice(&encoded(channel, Payload::Header(Box::new(header))));
+    octets.extend_from_slice(&encoded(channel, Payload::Header(header)));
     octets.extend_from_slice(&encoded(
         channel,
         Payload::Body(Bytes::copy_from_slice(body)),

@@ -96,7 +96,7 @@ async fn large_message_is_refused_on_its_header() {
         body_size: (16 << 20) + 1,
         ..Default::default()
     };
-    raw.say_frame(Payload::Header(header.into())).await;
+    raw.say_frame(Payload::Header(header)).await;
     match raw.ending().await {
         Ending::Channel(reason) => {
             assert_eq!((reason.code.0, reason.method), (406, BasicPublish::ID));

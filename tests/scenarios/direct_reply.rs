@@ -17,7 +17,7 @@ fn request() -> Message {
         correlation_id: Some(short!("7")),
         ..Default::default()
     };
-    Message { properties, body: "request".into() }
+    Message { properties: properties.into(), body: "request".into() }
 }
 
 /// The server's half: takes the request and says where its reply has to go.

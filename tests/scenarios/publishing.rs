@@ -43,7 +43,7 @@ pub async fn fourteen_properties(world: World) {
         app_id: Some(short!("")), // present and empty: PROP-3
         cluster_id: Some(short!("c")),
     };
-    let message = Message { properties, body: "hello".into() };
+    let message = Message { properties: properties.into(), body: "hello".into() };
     put(&channel, to(&queue), message.clone()).await;
     let got = channel.get_no_ack(&queue).await.unwrap().unwrap();
     assert_eq!(got.delivery.message, message);
@@ -117,7 +117,7 @@ pub async fn return_comes_before_its_ack(world: World) {
     raw.ask(ConfirmSelect::default()).await;
     let publish = BasicPublish { mandatory: true, ..to(&missing) };
     let properties = Properties { message_id: Some(short!("m-1")), ..Default::default() };
-    raw.publish(publish, Message { properties: properties.clone(), body: "hello".into() }).await;
+    raw.publish(publish, Message { properties: properties.clone().into(), body: "hello".into() }).await;
     let expected = [
         Payload::Method(
             BasicReturn {
@@ -128,7 +128,7 @@ pub async fn return_comes_before_its_ack(world: World) {
             }
             .into(),
         ),
-        Payload::Header(ContentHeader { class_id: BASIC_CLASS, body_size: 5, properties }.into()),
+        Payload::Header(ContentHeader { class_id: BASIC_CLASS, body_size: 5, properties: properties.into() }),
         Payload::Body("hello".into()),
         Payload::Method(BasicAck { delivery_tag: DeliveryTag(1), multiple: false }.into()),
     ];
@@ -246,7 +246,7 @@ pub async fn property_that_is_refused(world: World) {
         let channel = connection.open_channel().await.unwrap();
         let queue = channel.queue_declare(QueueDeclare { exclusive: true, ..Default::default() }).await;
         let publish = to(&queue.unwrap().queue);
-        channel.publish_with(publish, Message { properties, body: "x".into() }).await.unwrap();
+        channel.publish_with(publish, Message { properties: properties.into(), body: "x".into() }).await.unwrap();
         let text = costs_channel(channel.qos(1).await, 406, BasicPublish::ID);
         assert_eq!(text, format!("PRECONDITION_FAILED - {expected}"));
     }
@@ -258,7 +258,7 @@ pub async fn expired_message_is_dropped(world: World) {
     let queue = world.name("q");
     channel.queue_declare(own(&queue)).await.unwrap();
     let expiring = |text| Message {
-        properties: Properties { expiration: Some(text), ..Default::default() },
+        properties: Properties { expiration: Some(text), ..Default::default() }.into(),
         body: "expired".into(),
     };
     put(&channel, to(&queue), expiring(short!("0"))).await;
@@ -288,7 +288,7 @@ pub async fn copies_by_header(world: World) {
     };
     let headers = table([("BCC", key(&queues[2])), ("CC", key(&queues[1]))]);
     let properties = Properties { headers: Some(headers), ..Default::default() };
-    put(&channel, to(&queues[0]), Message { properties, body: "x".into() }).await;
+    put(&channel, to(&queues[0]), Message { properties: properties.into(), body: "x".into() }).await;
     for queue in &queues {
         let got = channel.get_no_ack(queue).await.unwrap().unwrap().delivery;
         let headers = got.properties().headers.clone().unwrap();

@@ -123,7 +123,7 @@ pub async fn headers_exchange(world: World) {
     ];
     for (name, headers, expected) in cases {
         let properties = Properties { headers: Some(headers), ..Default::default() };
-        router.publish("", Message { properties, body: "x".into() }).await;
+        router.publish("", Message { properties: properties.into(), body: "x".into() }).await;
         let reached = [
             !drain(&router.channel, &all).await.is_empty(),
             !drain(&router.channel, &any).await.is_empty(),

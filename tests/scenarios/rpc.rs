@@ -230,7 +230,7 @@ impl ByHand {
     async fn reply(&self, request: Properties, body: &'static str) {
         let Properties { correlation_id, reply_to, .. } = request;
         let properties = Properties { correlation_id, ..Default::default() };
-        let message = Message { properties, body: body.into() };
+        let message = Message { properties: properties.into(), body: body.into() };
         self.channel.publish("", reply_to.unwrap(), message).await.unwrap();
     }
 }

@@ -164,10 +164,7 @@ impl Raw {
             body_size: body.len() as u64,
             properties,
         };
-        let mut payloads = vec![
-            Payload::Method(publish.into()),
-            Payload::Header(header.into()),
-        ];
+        let mut payloads = vec![Payload::Method(publish.into()), Payload::Header(header)];
         if !body.is_empty() {
             payloads.push(Payload::Body(body)); // CONTENT-2
         }

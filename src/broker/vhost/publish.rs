@@ -133,7 +133,7 @@ impl Vhost {
         let header = ContentHeader {
             class_id: BASIC_CLASS,
             body_size: 0,
-            properties: message.properties.into_owned(),
+            properties: Box::new(message.properties.into_owned()),
         };
         let octets = QUEUE_OVERHEAD + header.encoded_len() + message.body.len();
         let share = Share::take(&self.queued_octets, octets, self.max_queued_octets);

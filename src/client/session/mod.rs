@@ -133,7 +133,7 @@ pub(crate) enum Command {
         channel: Arc<ChannelShared>,
         method: Method,
     },
-    Publish(Box<Publish>),
+    Publish(Publish),
     CloseChannel {
         channel: Arc<ChannelShared>,
         reply: Option<oneshot::Sender<Answer>>,
@@ -151,7 +151,7 @@ pub(crate) enum Command {
 pub(crate) struct Publish {
     pub(crate) channel: Arc<ChannelShared>,
     pub(crate) method: BasicPublish,
-    pub(crate) properties: Properties,
+    pub(crate) properties: Box<Properties>,
     pub(crate) body: Bytes,
     /// Who wants to know what became of it; refused when the channel is not in confirm mode.
     pub(crate) confirm: Confirming,
@@ -282,7 +282,7 @@ impl Application for Session {
                     let _ = core.send(channel.id, method); // its channel may be closing: the close says so
                 }
             }
-            Some(Command::Publish(publish)) => self.publish(core, *publish),
+            Some(Command::Publish(publish)) => self.publish(core, publish),
             Some(Command::CloseChannel { channel, reply }) => {
                 self.close_channel(core, &channel, reply);
             }

@@ -288,7 +288,7 @@ impl Connection {
         &mut self,
         channel: ChannelId,
         method: impl Into<Method>,
-        properties: Properties,
+        properties: impl Into<Box<Properties>>,
         body: &[u8],
     ) -> Result<(), Violation> {
         let method = method.into();
@@ -297,7 +297,7 @@ impl Connection {
         let header = ContentHeader {
             class_id: BASIC_CLASS,
             body_size,
-            properties,
+            properties: properties.into(),
         };
         let limit = self.tuning.body_limit();
         let size = header.encoded_len();
@@ -312,7 +312,7 @@ impl Connection {
         }
         self.say(channel, &method);
         trace!(%channel, size = header.body_size, properties = %header.properties, "sent a header");
-        encode_header(channel, &header, &mut self.outbound);
+        encode_header(channel, &header, size, &mut self.outbound);
         for octets in bodies(body, limit) {
             encode_body(channel, octets, &mut self.outbound);
         }

@@ -102,7 +102,7 @@ impl Stage {
         body: &str,
     ) -> Vec<String> {
         let message = Message {
-            properties,
+            properties: properties.into(),
             body: body.to_owned().into(),
         };
         let Lane {

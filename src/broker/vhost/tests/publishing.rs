@@ -218,7 +218,7 @@ fn a_small_body_does_not_keep_the_read_buffer_alive() {
         stage.say(A1, declare("q"));
         stage.say(A1, consume("q", "t"));
         let message = Message {
-            properties: Properties::default(),
+            properties: Box::default(),
             body: buffer.slice(..octets),
         };
         let publish = BasicPublish {
