@@ -110,7 +110,7 @@ async fn serve_channel(arguments: Arguments) -> Outcome<()> {
         let (received, acker) = request?.into_parts();
         let Message { properties, body } = received.message;
         let reply_to = properties.reply_to.unwrap_or_default();
-        let properties = Properties { correlation_id: properties.correlation_id, ..Default::default() };
+        let properties = Properties { correlation_id: properties.correlation_id, ..Default::default() }.into();
         channel.publish("", reply_to, Message { properties, body }).await?;
         acker.ack().await?;
     }
@@ -161,7 +161,7 @@ async fn call_channel(arguments: Arguments) -> Outcome<()> {
             let id = pending.last.fetch_add(1, Ordering::Relaxed);
             pending.waiting.lock().map_err(|_| "poisoned")?.insert(id, sender);
             let correlation_id = Some(ShortString::try_from(id.to_string())?);
-            let properties = Properties { correlation_id, reply_to: Some(reply_to), ..Default::default() };
+            let properties = Properties { correlation_id, reply_to: Some(reply_to), ..Default::default() }.into();
             let expected = body.body.len();
             channel.publish("", queue, Message { properties, ..body }).await?;
             if reply.await? == expected { Ok(()) } else { Err("a reply of another length".into()) }
