@@ -18,11 +18,21 @@
 //!            codec       octets ⇄ frames ⇄ methods; pure                       chapter 1
 //! ```
 //!
+//! # Words
+//!
+//! An **octet** is a byte; the grammar says octet, so this crate does. A **frame** is an envelope with a type, a channel
+//! number and a length. A **method** is one request or reply, such as `queue.declare`, with its arguments. A **content**
+//! is a message as it travels: a header with its size and properties, then its body in any number of frames. A
+//! **channel** is one of many numbered lanes in one connection; number 0 is the connection itself. The **peer** is the
+//! other side, whichever we are.
+//!
+//! An id in a comment, as `FRAME-6`, is a rule of the protocol: `docs/rules.md` has each with its evidence.
+//!
 //! # Reading order
 //!
 //! 1. [`codec`]: the frame, the bits, the field table, the table of all 64 methods, the fourteen properties.
 //! 2. [`protocol`]: the handshake, channels, content, heartbeats, closing; both ends of the wire in one type.
-//! 3. `driver.rs`, 190 lines: where octets meet a socket.
+//! 3. `driver.rs`: where octets meet a socket.
 //! 4. [`client`]: what one can ask of a broker, and who waits for what.
 //! 5. [`broker`]: exchanges, queues and turns, in memory; start it inside a test with [`broker::Broker::start`].
 //! 6. [`rpc`]: tutorial six, with an answer to every question it leaves open.

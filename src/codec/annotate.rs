@@ -13,6 +13,8 @@
 //! It is the decoder itself, listening: the reader that fills a method's fields also notes where each one was, so a
 //! dump cannot disagree with what the program understood. The spans tile the input exactly, also where it is broken:
 //! what cannot be read is a span that says why.
+//!
+//! Read next: chapter 2, [`protocol`](crate::protocol).
 
 use std::{fmt, ops::Range};
 

@@ -155,7 +155,7 @@ impl<'a> ArgReader<'a> {
     }
 }
 
-/// Puts arguments behind each other.
+/// Puts arguments behind each other into a [`Sink`]: a buffer or, to know a size beforehand, a mere count.
 #[derive(Debug)]
 pub struct ArgWriter<'a, S> {
     sink: &'a mut S,

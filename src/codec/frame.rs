@@ -50,7 +50,7 @@ pub const FRAME_MIN_SIZE: u32 = 4096;
 /// One frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frame {
-    /// The lane it travels in.
+    /// The channel it belongs to; 0 is the connection itself.
     pub channel: ChannelId,
     /// What it carries.
     pub payload: Payload,
@@ -61,7 +61,7 @@ pub struct Frame {
 pub enum Payload {
     /// Type 1: a class-id, a method-id and the method's arguments.
     Method(Method),
-    /// Type 2: what the method before it carries: its size and its 14 properties.
+    /// Type 2: the content header: the size of the body that follows, and 14 properties.
     Header(ContentHeader),
     /// Type 3: octets of a body, shared with the buffer they were read into.
     Body(Bytes),
@@ -144,6 +144,7 @@ pub(crate) fn encode_heartbeat(out: &mut BytesMut) {
     envelope(8, ChannelId::CONTROL, 0, out, |_| {});
 }
 
+/// The way back of `raw_frame`: the size is known before the payload is written.
 fn envelope(
     kind: u8,
     channel: ChannelId,
@@ -209,6 +210,7 @@ impl FrameDecoder {
         self.broken.is_some()
     }
 
+    /// Splits the next frame off `inbound`: its type, its channel and its payload, which stays in the same buffer.
     fn cut(&mut self, inbound: &mut BytesMut) -> Result<Option<(u8, ChannelId, Bytes)>, BadFrame> {
         if let Some(broken) = self.broken {
             return Err(broken);
@@ -260,6 +262,7 @@ struct RawFrame<'a> {
 fn raw_frame<'a>(i: &'a [u8], limits: &FrameDecoder) -> Parse<'a, RawFrame<'a>> {
     let (i, (kind, channel, size)) = (be_u8, be_u16.map(ChannelId), be_u32).parse(i)?;
     let limit = limits.limit(kind);
+    // The error names the limit that a peer should keep, without our tolerance of eight octets.
     ensure(
         size <= limit,
         DecodeError::FrameTooLarge {

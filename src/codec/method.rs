@@ -1,8 +1,13 @@
 //! # The table: all 64 methods of AMQP 0-9-1
 //!
-//! A row is all that a method needs. It says who may send it (`from`), what answers it (`expects`), whether a content
-//! follows (`carries content`), and its arguments in wire order. Everything else is derived from the row: the struct,
-//! the decoder, the encoder, the dump, the legality checks of the protocol core and the generators of the tests.
+//! ```text
+//! id  struct    name        who may send it   what answers it     arguments in wire order; a bool is a bit
+//! 10  BasicQos  "qos"  from Client            expects BasicQosOk  { prefetch_size: u32, prefetch_count: u16, global: bool }
+//! ```
+//!
+//! A row is all that a method needs; `carries content` marks those that a header and bodies follow. Everything else is
+//! derived from the row: the struct, the decoder, the encoder, the dump, the legality checks of the protocol core and
+//! the generators of the tests. On a first reading skip the macro and begin at `methods! {`: the table is the chapter.
 //!
 //! `reserved_*` fields mean nothing any more; RabbitMQ's extensions are marked *extension*. Three surprises:
 //! `exchange.unbind-ok` is 51 and not 41, `queue.unbind` is 50 and has no no-wait (METH-5), and `channel.open-ok`
@@ -156,7 +161,7 @@ macro_rules! methods {
             }
         }
     };
-    (@content) => { true };
+    (@content) => { true }; // `carries content` in a row becomes `true || false`
 }
 
 methods! {

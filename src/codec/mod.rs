@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  01 00 01 00 00 00 15 00 32 00 0a 00 00 09 72 70 63 .. 02 00 00 00 00 ce      octets
-//!  └─────── envelope ───────┴──────────────── payload ────────────────┴┘       frame.rs
-//!  type 1, channel 1, size 21 │ queue.declare "rpc_queue" durable               method.rs
+//!  └──── envelope ────┘ └─────────────────── payload ─────────────────┘ └┘      frame.rs
+//!  type, channel, size  queue.declare "rpc_queue" durable         frame-end      method.rs, args.rs
 //! ```
 //!
 //! This layer is pure: octets in, values out, and the other way round. It knows nothing of connections, of who
@@ -29,8 +29,8 @@
 //! Nothing here panics, whatever the octets (SEC-11), and no memory is reserved for a length that a peer has only
 //! announced (SEC-1).
 //!
-//! Reading order: [`frame`], [`args`], [`table`], [`method`], [`properties`], [`mod@annotate`]; the words are in [`domain`],
-//! the mistakes in [`error`], and [`sink`] is where octets go.
+//! Reading order: [`frame`], [`args`], [`table`], [`method`], [`properties`], [`mod@annotate`]. Look up when you meet them:
+//! the small types in [`domain`], the mistakes in [`error`], and [`sink`], where octets go.
 
 pub mod annotate;
 pub mod args;

@@ -89,7 +89,6 @@ pub enum FieldValue {
     ByteArray(Bytes),
 }
 
-/// One arm per letter: the decoder, the encoder and the documentation all come from this shape.
 impl FieldValue {
     /// The letter that stands before the value.
     pub const fn tag(&self) -> u8 {
@@ -252,6 +251,8 @@ pub(crate) fn length_of(octets: usize) -> u32 {
 }
 
 /// table = long *(shortstr tag value)
+///
+/// `source` is the payload that `i` is a part of: long strings share its buffer. `depth` counts the tables around `i`.
 pub(crate) fn field_table<'a>(i: &'a [u8], source: &Bytes, depth: usize) -> Parse<'a, FieldTable> {
     ensure(
         depth <= MAX_DEPTH,
