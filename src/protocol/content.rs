@@ -93,11 +93,8 @@ pub(crate) struct OutOfPlace {
 
 impl Assembler {
     /// Takes one frame of the channel. `wanted` is the largest body accepted, or `None` to throw contents away.
-    pub(crate) fn step(
-        &mut self,
-        payload: Payload,
-        wanted: Option<u64>,
-    ) -> Result<Assembled, OutOfPlace> {
+    #[rustfmt::skip] // a transition table: the state and the frame, then what follows
+    pub(crate) fn step(&mut self, payload: Payload, wanted: Option<u64>) -> Result<Assembled, OutOfPlace> {
         use {Assembler::*, Payload as P};
         match (mem::take(self), payload) {
             (AwaitMethod, P::Method(m)) if m.row().carries_content => {
@@ -105,32 +102,21 @@ impl Assembler {
                 Ok(Assembled::More)
             }
             (AwaitMethod, P::Method(m)) => Ok(Assembled::Method(m)),
-            (AwaitMethod, _) => Err(unexpected(
-                MethodId::NONE,
-                "expected method frame, got non method frame instead",
-            )),
+            (AwaitMethod, _) =>
+                Err(unexpected(MethodId::NONE, "expected method frame, got non method frame instead")),
+
             (AwaitHeader(m), P::Header(h)) => self.header(m, h, wanted),
-            (AwaitHeader(m), _) => {
-                let due =
-                    "expected content header for class 60, got non content header frame instead";
-                Err(unexpected(m.id(), due))
-            }
-            (
-                AwaitBody {
-                    method,
-                    header,
-                    left,
-                    body,
-                },
-                P::Body(octets),
-            ) => self.body((method, header, left, body), octets, wanted),
-            (AwaitBody { method, .. }, _) => Err(unexpected(
-                method.id(),
-                "expected content body, got non content body frame instead",
-            )),
+            (AwaitHeader(m), _) =>
+                Err(unexpected(m.id(), "expected content header for class 60, got non content header frame instead")),
+
+            (AwaitBody { method, header, left, body }, P::Body(octets)) =>
+                self.body((method, header, left, body), octets, wanted),
+            (AwaitBody { method, .. }, _) =>
+                Err(unexpected(method.id(), "expected content body, got non content body frame instead")),
         }
     }
 
+    /// The header says how much body follows: none, and the content is complete already.
     fn header(
         &mut self,
         method: Method,

@@ -1,4 +1,10 @@
-//! Broken rules, and why a channel or a connection is over.
+//! # Errors: broken rules, and why a channel or a connection is over
+//!
+//! ```text
+//! Violation    a rule was broken: by whom, which code, on which channel, at which method
+//! CloseReason  what a close carries on the wire: code, text, method
+//! Cause        why it is over: a violation, a close of either side, silence, a socket that failed ...
+//! ```
 //!
 //! A broken rule has an author. If our own caller asked for it, nothing was sent and the call returns the
 //! [`Violation`]; if the peer sent it, a close goes out with its code and the same value says why.

@@ -12,8 +12,13 @@
 //! ```
 //!
 //! Everything is on channel 0 and in exactly this order (CONN-1). Each state is named for what it waits for; the last
-//! arm of each table is the error. What a broker refuses before open it refuses without a word, but for a login
-//! (if the client can read that), a virtual host, and a frame that came too early (CONN-12).
+//! arm of each table is the error.
+//!
+//! A broker that refuses before open hangs up without a word. Three refusals get a `connection.close` all the same: a
+//! login, if the client has announced that it can read that; a virtual host; and a frame on another channel that comes
+//! after start-ok and before open (CONN-12, CONN-13).
+//!
+//! Read next: [`sasl`](super::sasl).
 
 use std::time::Duration;
 
@@ -97,7 +102,7 @@ impl Default for ServerConfig {
     }
 }
 
-/// What the handshake agreed on.
+/// What the handshake agreed on, and between whom.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Opened {
     /// The limits in force. TUNE-7

@@ -5,7 +5,10 @@
 //! heard ──────────────── 2h ────┐ nothing heard, not even one octet: the peer is dead (HB-3, HB-4)
 //! ```
 //!
-//! Any octet is a sign of life, so a busy line carries no heartbeats at all. Nobody answers one (HB-7).
+//! Any octet is a sign of life, so a busy line carries no heartbeats at all. Nobody answers one (HB-7). `h` is the
+//! interval that the tuning agreed on.
+//!
+//! Read next: [`connection`](super::connection), where all the parts meet.
 
 use std::time::{Duration, Instant};
 

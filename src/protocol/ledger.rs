@@ -11,6 +11,8 @@
 //! Tags are counted per channel from 1 and nothing on the wire repeats the count: both sides keep it (ACK-1). The
 //! same book serves twice: a broker writes down deliveries until a client acknowledges them, and a client in confirm
 //! mode writes down publishes until the broker does (CONF-2, CONF-3).
+//!
+//! Read next: `heartbeat`.
 
 use std::collections::{VecDeque, vec_deque::Drain};
 

@@ -32,11 +32,12 @@
 //! assert!(matches!(client.poll_event(), Some(Event::Opened(_))));
 //! ```
 //!
-//! Everything a peer can do wrong is a [`Violation`]: a value with a blame, a reply code, a scope and the method at
-//! fault. The scope decides what is lost, and nothing else is.
+//! A rule that is broken, by the peer or by our own caller, is a [`Violation`]: a value with a blame, a reply code, a
+//! scope and the method at fault. The scope decides what is lost, and nothing else is. Why a channel or a connection is
+//! over is a [`Cause`], and a violation is only one of them.
 //!
-//! Reading order: [`handshake`], [`sasl`], [`tuning`], `channel`, [`content`], [`ledger`], `heartbeat`, [`connection`],
-//! [`error`].
+//! Reading order: the parts first, [`handshake`], [`sasl`], [`tuning`], `channel`, [`content`], [`ledger`] and `heartbeat`;
+//! then [`connection`], which joins them; [`error`] is where to look up what can go wrong.
 
 mod channel;
 pub mod connection;

@@ -3,7 +3,12 @@
 //! ```text
 //! broker: tune    2047  131072  60
 //! client: tune-ok 2047  131072  60     the *client* has the last word, and it holds from the next frame on (TUNE-7)
+//!         │     │       └─ heartbeat: seconds
+//!         │     └─ frame-max: octets, the envelope counted
+//!         └─ channel-max: how many channels
 //! ```
+//!
+//! Read next: `channel`.
 
 use std::time::Duration;
 
@@ -30,7 +35,7 @@ impl Default for Tuning {
     }
 }
 
-/// frame-max while nothing is agreed (FRAME-8) and, for a peer that sets no limit, our own cap (SEC-3).
+/// Our own frame-max, in octets, where the tuning sets no limit. SEC-3
 const FRAME_CAP: u32 = 1 << 20;
 
 impl Tuning {

@@ -9,6 +9,9 @@
 //!                         OPEN --(recv close)--> send close-ok --> LINGERING (broker) / OVER (client)
 //!                         CLOSING --(recv close)--> send close-ok, stay CLOSING
 //! ```
+//!
+//! Three files: this one is what callers see, `receive` is what happens to a frame that comes in, and `closing` is how
+//! it ends. [`Event`] is what comes out.
 
 mod closing;
 mod event;
@@ -149,7 +152,7 @@ impl Connection {
             .min()
     }
 
-    /// Whether the watch on the peer's heartbeats runs: not while we do not read.
+    /// Says whether we read. While we do not, the peer's silence proves nothing, and the watch on it pauses.
     pub fn watch(&mut self, watching: bool) {
         self.heartbeat.watch(watching, self.now);
     }
@@ -342,7 +345,7 @@ impl Connection {
     }
 }
 
-/// Octets out: what we ourselves may say.
+/// The checks behind `send`: whether we may say this, here and now.
 impl Connection {
     fn say(&mut self, channel: ChannelId, method: &Method) {
         trace!(%channel, %method, "sent");

@@ -1,4 +1,12 @@
 //! Octets in: a frame finds its channel, a method its meaning, and a broken rule its close.
+//!
+//! ```text
+//! frame ─┬─ before open ──▶ handshake ─────────────────▶ the next state, and what to answer
+//!        ├─ channel 0 ────▶ control ───────────────────▶ close, close-ok, blocked, heartbeat
+//!        └─ channel n ────▶ lane ──▶ Assembler ─┬─ method ───▶ answer ──▶ Event::Reply, Event::Method
+//!                                               └─ content ──▶ Event::Content
+//! any of them: a broken rule ──▶ violated (closing.rs)
+//! ```
 
 use std::mem;
 
@@ -203,11 +211,12 @@ impl Connection {
         if let Payload::Method(method) = &payload
             && connection_class(method)
         {
+            // FRAME-15
             return self.broken(
                 ReplyCode::COMMAND_INVALID,
                 method.id(),
                 "unimplemented method",
-            ); // FRAME-15
+            );
         }
         let Some(lane) = self.channels.get_mut(&channel) else {
             return self.unopened(channel, &payload);
@@ -230,7 +239,7 @@ impl Connection {
         }
     }
 
-    /// CHAN-1, CHAN-2, CHAN-4
+    /// A frame for a channel that is not open: right only if it opens one, and we are the broker. CHAN-1, CHAN-2, CHAN-4
     fn unopened(&mut self, channel: ChannelId, payload: &Payload) {
         let method = match payload {
             Payload::Method(method) => method.id(),
@@ -272,13 +281,12 @@ impl Connection {
                     Cause::ClosedByPeer(close.into()),
                 ));
             }
-            M::ChannelCloseOk(_) => {
-                self.broken(
-                    ReplyCode::COMMAND_INVALID,
-                    ChannelCloseOk::ID,
-                    "unimplemented method",
-                ); // CHAN-13
-            }
+            // CHAN-13
+            M::ChannelCloseOk(_) => self.broken(
+                ReplyCode::COMMAND_INVALID,
+                ChannelCloseOk::ID,
+                "unimplemented method",
+            ),
             M::ChannelFlow(flow) => self.flow(channel, flow),
             method => self.answer(channel, method, None),
         }
@@ -357,13 +365,12 @@ impl Connection {
                 self.events
                     .push_back(Event::Reply(channel, close_ok.clone().into(), None));
             }
-            Method::ChannelOpen(_) => {
-                self.broken(
-                    ReplyCode::CHANNEL_ERROR,
-                    ChannelOpen::ID,
-                    "second 'channel.open' seen",
-                ); // CHAN-3
-            }
+            // CHAN-3
+            Method::ChannelOpen(_) => self.broken(
+                ReplyCode::CHANNEL_ERROR,
+                ChannelOpen::ID,
+                "second 'channel.open' seen",
+            ),
             _ => {} // CHAN-7, CHAN-9
         }
     }
