@@ -5,7 +5,7 @@
 //!                    routes, keeps nothing  keeps, in order  takes what its prefetch allows
 //! ```
 //!
-//! Everything in this chapter but the listener is pure: no socket, no clock, no thread. A [`Vhost`](vhost::Vhost) is
+//! Everything in this chapter but `server` and `session` is pure: no socket, no clock, no thread. A [`Vhost`](vhost::Vhost) is
 //! told what a connection asked for and at what time, and says what each connection has to send because of it. So
 //! routing, turns, prefetch and requeueing are tested as transcripts, without a wait and without a port.
 //!
@@ -13,8 +13,8 @@
 //! that is what existing clients were written against.
 //!
 //! Reading order: [`exchange`] and [`matching`] decide where a message goes; [`queue`] and [`consumers`] keep it and
-//! choose who gets it; [`arguments`] and [`fault`] are the words for what is refused; [`vhost`] is where all of it
-//! meets the methods of the table.
+//! choose who gets it; [`arguments`] and [`fault`] say what is refused, and [`names`] what the broker makes up; [`vhost`]
+//! is where all of it meets the methods of the table; [`server`] and `session` put it on a socket.
 
 pub mod arguments;
 pub mod consumers;

@@ -184,7 +184,7 @@ pub struct Declaration {
 pub struct QueueId {
     /// Its name.
     pub name: ShortString,
-    /// The how-manieth queue of its vhost it was.
+    /// A number that no other queue of its vhost ever has.
     pub number: u64,
 }
 

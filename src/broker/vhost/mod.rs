@@ -14,8 +14,9 @@
 //! The contract is one line: **tell it one thing, poll all outputs, then tell it the next.** One event may concern
 //! many connections, as a publish does that a queue of somebody else's consumers gets.
 //!
-//! Each file beside this one is a class or a half of one: `exchanges` and `queues` make and delete, `consume` hands out,
-//! `settle` takes back, `publish` routes, and `direct_reply` is the queue that is none.
+//! `clients` is what it knows of each connection. Each other file beside this one is a class of methods or a part of one:
+//! `exchanges` and `queues` make and delete, `publish` routes, `consume` hands out, `settle` takes back, and
+//! `direct_reply` is the queue that is none.
 
 mod clients;
 mod consume;
