@@ -15,7 +15,7 @@
 //! Memory is bounded in both directions. Out: above `HIGH_WATER` unsent octets no command is taken, so whoever
 //! sends waits. In: while the application has no room nothing is read, so the peer waits; our heartbeats go on
 //! (HB-8), and the peer is not called dead for what we did not listen to. A peer that takes nothing of what waits for
-//! it is borne for as long as the application says (SEC-10).
+//! it is dropped once the application's patience is over (SEC-10).
 //!
 //! A burst leaves in one write: whoever is taken from the queue of commands takes the others along.
 
@@ -168,7 +168,7 @@ fn at_once<F: Future>(future: F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// What is wrong with writing, and until when it is borne.
+/// What is wrong with writing, and how long we put up with it.
 #[derive(Default)]
 struct Trouble {
     /// Nothing can be written any more. What is still to be read may say why.

@@ -124,7 +124,7 @@ impl Channel {
         self.request(bind).await.map(drop)
     }
 
-    /// Undoes it.
+    /// Undoes a binding between exchanges. Undoing none is no error.
     ///
     /// # Errors
     /// 403 for the default exchange.

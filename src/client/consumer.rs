@@ -28,8 +28,8 @@ use crate::{
     protocol::Message,
 };
 
-/// A message that a consumer or a get received. It has nothing to acknowledge, be it because it came without (CONS-7)
-/// or because the [`Acker`] is elsewhere:
+/// A message that a consumer or a get received. It has nothing to acknowledge: it came without (CONS-7), or its
+/// [`Acker`] is elsewhere.
 ///
 /// ```compile_fail,E0599
 /// # use amqp_rpc::client::{Error, Received};

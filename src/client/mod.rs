@@ -18,11 +18,20 @@
 //! # }
 //! ```
 //!
+//! ```text
+//!  your tasks                           the connection's task
+//!  channel.publish(..) ─┐  Command     ┌───────────────────────────────────┐
+//!  channel.qos(..)     ─┴─────────────▶│ session/commands.rs ─▶ core.send  │─▶ driver ─▶ socket
+//!     its answer       ◀──────oneshot──│                                   │
+//!  consumer.next()     ◀─────────Sink──│ session/events.rs ◀─ core's event │◀─ driver ◀─ socket
+//!                                      └───────────────────────────────────┘
+//! ```
+//!
 //! A [`Connection`] is a task (the [driver](crate#the-one-sentence)) and handles to it; a [`Channel`] is a lane of it.
 //! Every wait has a deadline, and everyone who waits wakes with the first cause when a channel or the connection is
 //! over.
 //!
-//! Reading order: [`options`], [`channel`], [`publish`], [`consumer`], `handle`, `sink`, `session`, [`error`].
+//! Reading order: [`options`], `dial`, [`channel`], [`publish`], [`consumer`], `sink`, `handle`, `session`, [`error`].
 
 pub mod channel;
 pub mod consumer;
@@ -81,7 +90,7 @@ pub(crate) struct Inner {
     ended: watch::Receiver<()>,
 }
 
-/// A peer that does not read is borne for as long as somebody here might want something of it.
+/// With the last handle goes the patience with a broker that does not read.
 impl Drop for Inner {
     fn drop(&mut self) {
         self.shared.leave();

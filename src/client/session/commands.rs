@@ -1,4 +1,4 @@
-//! What users ask for.
+//! What users ask for: a command becomes a method, and whoever waits for the reply is written down.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,5 @@
-//! What the broker says.
+//! What the broker says: a reply goes to its caller, a delivery to its consumer, a confirm to its publish, and a close
+//! to everyone who waits.
 
 use std::{collections::hash_map::Entry, sync::PoisonError};
 

@@ -25,7 +25,7 @@ use crate::{
     protocol::{Cause, CloseReason, Connection as Core, Event, Ledger, Message, Opened, Owed},
 };
 
-/// How long a broker that reads nothing is borne once nobody uses the connection any more.
+/// How long a broker that reads nothing is put up with once nobody uses the connection any more.
 const FAREWELL: Duration = Duration::from_secs(10);
 
 /// What is known of a connection outside its task.
