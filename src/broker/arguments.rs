@@ -2,6 +2,8 @@
 //!
 //! A name that nobody knows is kept and ignored; a known one of the wrong type is 406 (QUEUE-19). Declaring again
 //! compares the known ones, integers by value and not by tag (QUEUE-4, TABLE-15).
+//!
+//! Read next: [`fault`](super::fault).
 
 use std::{fmt::Display, time::Duration};
 

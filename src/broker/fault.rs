@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! NOT_FOUND - no queue 'rpc_queue' in vhost '/'
-//! └ the code's name    └ the resource └────────┘
+//! └─ code ┘      └───────── resource ─────────┘
 //! ```
 //!
 //! The code decides how much is lost, a channel or the connection ([`ReplyCode::scope`]). People read these texts and
 //! a few clients even search them, so they are RabbitMQ's to the letter (ERR-4).
+//!
+//! Read next: [`names`](super::names).
 
 use std::fmt;
 

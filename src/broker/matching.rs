@@ -8,6 +8,8 @@
 //! ```
 //!
 //! Words stand between dots, so `a.` is two words, the second one empty (EXCH-3).
+//!
+//! Read next: [`queue`](super::queue).
 
 use crate::codec::{FieldTable, FieldValue, LongString};
 

@@ -3,6 +3,8 @@
 //! `amq.gen-` queues (QUEUE-1), `amq.ctag-` consumers (CONS-1) and direct reply-to tokens all end in a token. A token of
 //! the last kind is all that protects a reply, so it must be unguessable (DRT-11); a transcript, on the other hand,
 //! must read the same on every run.
+//!
+//! Read next: [`vhost`](super::vhost).
 
 use uuid::Uuid;
 
