@@ -103,6 +103,11 @@ pub fn of_bind(error: &io::Error, address: &str) -> Failure {
             format!("Something listens at {address} already: choose another address with --listen.")
         }
         io::ErrorKind::PermissionDenied => format!("This user may not listen at {address}."),
+        io::ErrorKind::InvalidInput => {
+            format!(
+                "Cannot listen at {address}: expected an address and a port, such as 127.0.0.1:5673."
+            )
+        }
         _ => format!("Cannot listen at {address}: {error}."),
     };
     Failure::new(Status::NoBroker, text)
