@@ -6,10 +6,10 @@
 //!
 //! ```text
 //!           ┌───────────────────────────── loop ─────────────────────────────┐
-//!  socket ─▶│ read ─▶ inbound ─▶ core.receive ─▶ events ─▶ application        │
-//!  socket ◀─│ write ◀─ outbound ◀─ core.transmit ◀─ core.send ◀─ commands     │
-//!           │ timer ─▶ core.tick                bell: the application has news │
-//!           └─────────────────────────────────────────────────────────────────┘
+//!  socket ─▶│ read ─▶ inbound ─▶ core.receive ─▶ events ─▶ application       │
+//!  socket ◀─│ write ◀─ outbound ◀─ core.transmit ◀─ core.send ◀─ commands    │
+//!           │ timer ─▶ core.tick                bell: there may be room again│
+//!           └────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Memory is bounded in both directions. Out: above `HIGH_WATER` unsent octets no command is taken, so whoever
