@@ -1,8 +1,8 @@
 //! # The table: all 64 methods of AMQP 0-9-1
 //!
 //! ```text
-//! id  struct    name        who may send it   what answers it     arguments in wire order; a bool is a bit
-//! 10  BasicQos  "qos"  from Client            expects BasicQosOk  { prefetch_size: u32, prefetch_count: u16, global: bool }
+//! id  struct    name   who sends it  what answers it     arguments in wire order; a bool is a bit
+//! 10  BasicQos  "qos"  from Client   expects BasicQosOk  { prefetch_size: u32, prefetch_count: u16, global: bool }
 //! ```
 //!
 //! A row is all that a method needs; `carries content` marks those that a header and bodies follow. Everything else is
@@ -25,7 +25,7 @@ use super::{
     table::FieldTable,
 };
 
-/// What a row becomes, shown on `10 BasicQos "qos" from Client expects BasicQosOk { .., global: bool }`:
+/// What a row becomes, shown on that of `basic.qos` at the top of this page:
 ///
 /// ```text
 /// pub struct BasicQos { pub prefetch_size: u32, pub prefetch_count: u16, pub global: bool }
