@@ -85,82 +85,180 @@ pub(crate) trait Application: Send {
 }
 
 /// Runs one connection to its end.
-pub(crate) async fn drive<R, W, A>(mut reader: R, mut writer: W, mut core: Connection, mut app: A)
+pub(crate) async fn drive<R, W, A>(mut reader: R, mut writer: W, core: Connection, app: A)
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
     A: Application,
 {
-    let bell = app.bell();
-    let (mut inbound, mut outbound) = (BytesMut::new(), BytesMut::new());
-    let (mut batch, mut commands) = (Vec::new(), VecDeque::new());
-    let mut trouble = Trouble::default();
-    let mut commanded = true;
+    let mut this = Driver::new(core, app);
+    let bell = this.app.bell();
+    let mut batch = Vec::new();
     let timer = sleep_until(Instant::now() + Duration::from_hours(1));
     tokio::pin!(timer);
 
-    loop {
-        core.tick(Instant::now().into_std());
-        while outbound.len() + core.unsent() < HIGH_WATER
-            && let Some(command) = commands.pop_front()
-        {
-            app.on_command(&mut core, command);
-            tell(&mut core, &mut app); // a close among the commands is the answer to those behind it
-        }
-        let reading = understand(&mut core, &mut app, &mut inbound, outbound.len());
-        core.watch(reading);
-        if outbound.is_empty() {
-            core.transmit(&mut outbound);
-        }
-        // The socket nearly always takes it at once; the arm below is for when it does not.
-        if !outbound.is_empty()
-            && let Poll::Ready(wrote) = at_once(writer.write_buf(&mut outbound))
-        {
-            trouble.wrote(wrote);
-        }
-        let given_up = trouble.look(&mut core, &mut outbound, app.patience());
-        if core.is_over() {
-            break;
-        }
-        if outbound.is_empty() {
-            app.on_flushed();
-            if core.unsent() > 0 || !commands.is_empty() {
-                continue; // what had to wait for room has it now
-            }
-        }
-        let due = core.deadline().map(Instant::from_std);
-        let due = [due, given_up].into_iter().flatten().min();
+    while let Turn::Wait { reading, due } = this.turn(&mut writer) {
         // Activity moves the deadline all the time, so the timer is only moved when it would be late.
         if let Some(due) = due.filter(|due| timer.is_elapsed() || *due < timer.deadline()) {
             timer.as_mut().reset(due);
         }
-        if inbound.capacity() - inbound.len() < LEAST_ROOM {
-            inbound.reserve(READ_BUFFER);
-        }
+        let listening = this.listening && this.commands.is_empty();
+        let writing = !this.outbound.is_empty();
         tokio::select! {
-            read = reader.read_buf(&mut inbound), if reading => match read {
-                Ok(1..) => {}
-                ended => hang_up(&mut core, &mut inbound, ended),
-            },
-            wrote = writer.write_buf(&mut outbound), if !outbound.is_empty() => trouble.wrote(wrote),
-            taken = app.commands(&mut batch, BATCH), if commanded && commands.is_empty() => match taken {
-                0 => {
-                    commanded = false;
-                    commands.push_back(None);
-                }
-                _ => commands.extend(batch.drain(..).map(Some)),
-            },
-            () = bell.notified(), if !reading || !outbound.is_empty() => {}
+            read = reader.read_buf(&mut this.inbound), if reading => this.read(read),
+            wrote = writer.write_buf(&mut this.outbound), if writing => this.trouble.wrote(wrote),
+            taken = this.app.commands(&mut batch, BATCH), if listening => this.take(taken, &mut batch),
+            () = bell.notified(), if !reading || writing => {}
             () = timer.as_mut(), if due.is_some() => {}
         }
     }
-    tell(&mut core, &mut app);
-    core.transmit(&mut outbound);
-    let _ = timeout(LAST_WORDS, async {
-        writer.write_all_buf(&mut outbound).await?;
-        writer.shutdown().await
-    })
-    .await;
+    this.say_goodbye(writer).await;
+}
+
+/// A connection's core, what sits on it, and what is on its way between them and the socket.
+struct Driver<A: Application> {
+    core: Connection,
+    app: A,
+    inbound: BytesMut,
+    outbound: BytesMut,
+    /// Taken from the queue, and not yet done. `None` is the end of them.
+    commands: VecDeque<Option<A::Command>>,
+    /// Whether there may be more in the queue.
+    listening: bool,
+    trouble: Trouble,
+}
+
+/// What is to be done after a turn.
+enum Turn {
+    /// Wait for whatever comes first; `due` is when to look at the clock.
+    Wait {
+        reading: bool,
+        due: Option<Instant>,
+    },
+    Over,
+}
+
+impl<A: Application> Driver<A> {
+    fn new(core: Connection, app: A) -> Self {
+        let (inbound, outbound) = (BytesMut::new(), BytesMut::new());
+        let (commands, trouble) = (VecDeque::new(), Trouble::default());
+        Self {
+            core,
+            app,
+            inbound,
+            outbound,
+            commands,
+            listening: true,
+            trouble,
+        }
+    }
+
+    /// Does everything that needs no waiting: the time, what users ask for, what the peer said, and a first attempt to
+    /// write what has gathered.
+    fn turn<W: AsyncWrite + Unpin>(&mut self, writer: &mut W) -> Turn {
+        loop {
+            self.core.tick(Instant::now().into_std());
+            self.obey();
+            let reading = self.understand();
+            self.core.watch(reading);
+            let given_up = self.write(writer);
+            if self.core.is_over() {
+                return Turn::Over;
+            }
+            if self.outbound.is_empty() {
+                self.app.on_flushed();
+                if self.core.unsent() > 0 || !self.commands.is_empty() {
+                    continue; // what had to wait for room has it now
+                }
+            }
+            if self.inbound.capacity() - self.inbound.len() < LEAST_ROOM {
+                self.inbound.reserve(READ_BUFFER);
+            }
+            let due = self.core.deadline().map(Instant::from_std);
+            return Turn::Wait {
+                reading,
+                due: [due, given_up].into_iter().flatten().min(),
+            };
+        }
+    }
+
+    /// Does what users ask for, as long as it has room.
+    fn obey(&mut self) {
+        while self.outbound.len() + self.core.unsent() < HIGH_WATER
+            && let Some(command) = self.commands.pop_front()
+        {
+            self.app.on_command(&mut self.core, command);
+            self.tell(); // a close among the commands is the answer to those behind it
+        }
+    }
+
+    /// Takes frames off `inbound` one by one, as long as what they bring has somewhere to go.
+    fn understand(&mut self) -> bool {
+        loop {
+            self.tell();
+            // A connection that is closing goes on reading, and discards (CLOSE-2).
+            let unsent = self.outbound.len() + self.core.unsent();
+            if !self.core.is_closing() && !self.app.has_room(unsent) {
+                return false;
+            }
+            if !self.core.receive(&mut self.inbound) {
+                self.tell();
+                return true;
+            }
+        }
+    }
+
+    /// Tells the application all that has happened.
+    fn tell(&mut self) {
+        while let Some(event) = self.core.poll_event() {
+            self.app.on_event(&mut self.core, event);
+        }
+    }
+
+    /// The socket nearly always takes at once what there is; the arm of the `select!` is for when it does not. Returns
+    /// when a socket that takes nothing is given up.
+    fn write<W: AsyncWrite + Unpin>(&mut self, writer: &mut W) -> Option<Instant> {
+        if self.outbound.is_empty() {
+            self.core.transmit(&mut self.outbound);
+        }
+        if !self.outbound.is_empty()
+            && let Poll::Ready(wrote) = at_once(writer.write_buf(&mut self.outbound))
+        {
+            self.trouble.wrote(wrote);
+        }
+        self.trouble
+            .look(&mut self.core, &mut self.outbound, self.app.patience())
+    }
+
+    fn take(&mut self, taken: usize, batch: &mut Vec<A::Command>) {
+        self.listening = taken > 0;
+        self.commands.extend(batch.drain(..).map(Some));
+        if !self.listening {
+            self.commands.push_back(None);
+        }
+    }
+
+    /// The stream may have ended. RabbitMQ ends it with a reset as often as not, which says no more than an end does
+    /// (CLOSE-12), and neither does a write that failed before: when it ended tells more (CONN-16).
+    fn read(&mut self, read: io::Result<usize>) {
+        match read {
+            Ok(1..) => {}
+            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
+                self.core.end(Cause::Io(error.to_string()));
+            }
+            _ => self.core.end_of_stream(&mut self.inbound),
+        }
+    }
+
+    async fn say_goodbye<W: AsyncWrite + Unpin>(mut self, mut writer: W) {
+        self.tell();
+        self.core.transmit(&mut self.outbound);
+        let _ = timeout(LAST_WORDS, async {
+            writer.write_all_buf(&mut self.outbound).await?;
+            writer.shutdown().await
+        })
+        .await;
+    }
 }
 
 /// Polls a future once, and does not come back to it.
@@ -215,43 +313,5 @@ impl Trouble {
             )));
         }
         Some(until)
-    }
-}
-
-/// Takes frames off `inbound` one by one, as long as what they bring has somewhere to go.
-fn understand<A: Application>(
-    core: &mut Connection,
-    app: &mut A,
-    inbound: &mut BytesMut,
-    unwritten: usize,
-) -> bool {
-    loop {
-        tell(core, app);
-        // A connection that is closing goes on reading, and discards (CLOSE-2).
-        if !core.is_closing() && !app.has_room(unwritten + core.unsent()) {
-            return false;
-        }
-        if !core.receive(inbound) {
-            tell(core, app);
-            return true;
-        }
-    }
-}
-
-/// Tells the application all that has happened.
-fn tell<A: Application>(core: &mut Connection, app: &mut A) {
-    while let Some(event) = core.poll_event() {
-        app.on_event(core, event);
-    }
-}
-
-/// The stream has ended. RabbitMQ ends it with a reset as often as not, which says no more than an end does (CLOSE-12),
-/// and neither does a write that failed before: when it ended tells more (CONN-16).
-fn hang_up(core: &mut Connection, inbound: &mut BytesMut, ended: io::Result<usize>) {
-    match ended {
-        Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
-            core.end(Cause::Io(error.to_string()));
-        }
-        _ => core.end_of_stream(inbound),
     }
 }

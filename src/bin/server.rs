@@ -9,6 +9,7 @@ use amqp_rpc::{
         run, sentence, stop_signal,
     },
     client::{ConnectOptions, Connection},
+    codec::ShortString,
     rpc::{QueueType, RpcServer, RpcServerOptions},
 };
 use clap::Parser;
@@ -36,7 +37,7 @@ struct Arguments {
     url: Option<ConnectOptions>,
     /// The queue that requests come to.
     #[arg(long, default_value = "rpc_queue")]
-    queue: String,
+    queue: ShortString,
     /// How to declare the queue: `auto` takes it as it stands, and makes a `quorum` queue if there is none; `quorum` is
     /// durable, as in today's tutorials; `classic` is transient, as in the old ones.
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ["auto", "classic", "quorum"])]
@@ -80,11 +81,11 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
             " [*] No broker found, so this process hosts one at {address} (in memory); for RabbitMQ use --url"
         );
     }
-    let server = RpcServer::with_options(&connection, &arguments.queue, options).await;
+    let server = RpcServer::with_options(&connection, arguments.queue, options).await;
     let server = server.map_err(|error| sentence::of_operation(&error))?;
     println!(" [x] Awaiting RPC requests");
     server
-        .serve(fib::serve, stop_signal())
+        .serve(fib::serve, asked_to_stop())
         .await
         .map_err(|error| sentence::of_operation(&error))?;
     connection
@@ -95,4 +96,13 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
         broker.shutdown().await;
     }
     Ok(())
+}
+
+/// Work in hand may take a while to finish, and nobody should wonder why nothing happens.
+async fn asked_to_stop() {
+    stop_signal().await;
+    tokio::spawn(async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        eprintln!("Finishing the request in hand; CTRL+C again ends at once.");
+    });
 }

@@ -10,7 +10,7 @@ use fluent_uri::{
 
 use super::error::Error;
 use crate::{
-    codec::{FieldTable, ShortString},
+    codec::{FRAME_MIN_SIZE, FieldTable, ShortString},
     protocol::{ClientConfig, Credentials, Mechanism},
 };
 
@@ -212,7 +212,14 @@ impl ConnectOptions {
         Ok(match key {
             "heartbeat" => self.heartbeat(number(key, value)?),
             "channel_max" => self.channel_max(number(key, value)?),
-            "frame_max" => self.frame_max(number(key, value)?),
+            "frame_max" => match number(key, value)? {
+                octets @ (0 | FRAME_MIN_SIZE..) => self.frame_max(octets),
+                few => {
+                    return Err(Error::Uri(format!(
+                        "frame_max is at least {FRAME_MIN_SIZE}, got {few}"
+                    )));
+                } // TUNE-5
+            },
             "connection_timeout" => {
                 self.connection_timeout(Duration::from_millis(number(key, value)?))
             }
@@ -310,6 +317,7 @@ mod tests {
             ("amqps://localhost", "TLS"),
             ("amqp://h:70000", "port"),
             ("amqp://h?heartbeat=often", "heartbeat"),
+            ("amqp://h?frame_max=100", "at least 4096"),
             ("amqp://h?prefetch=1", "unknown parameter"),
             ("amqp://h/%ff", "UTF-8"),
         ];
