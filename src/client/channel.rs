@@ -7,8 +7,8 @@ use super::{
     consumer::{Acker, Consumer, Delivery, Item, Received},
     error::Error,
     handle::Handle,
+    inbox::Bound,
     session::{ChannelShared, Command},
-    sink::Bound,
 };
 use crate::codec::{
     BasicCancel, BasicConsume, BasicGet, BasicQos, BasicRecover, ChannelId, ConsumerTag,
@@ -228,7 +228,7 @@ impl Channel {
             ))?);
         }
         consume.no_wait = false;
-        let (consumer, sink) = Consumer::new(
+        let (consumer, inbox) = Consumer::new(
             consume.consumer_tag.clone(),
             self.0.clone(),
             consume.no_ack,
@@ -238,7 +238,7 @@ impl Channel {
         let command = |reply| Command::Consume {
             channel,
             method: consume.into(),
-            sink,
+            inbox,
             reply,
         };
         self.0.ask_and_wait("basic.consume", command).await?;

@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 use super::{
     error::Error,
     handle::Handle,
+    inbox::{Bound, ConsumerEnd, Inbox, Level},
     session::Command,
-    sink::{Bound, ConsumerEnd, Level, Sink},
 };
 use crate::{
     codec::{
@@ -276,9 +276,9 @@ impl<D: Item> Consumer<D> {
         handle: Handle,
         no_ack: bool,
         bound: Bound,
-    ) -> (Self, Sink) {
-        let (sender, waiting) = mpsc::unbounded_channel(); // bounded by `Sink::is_full`, which stops the reading
-        let (sink, level) = Sink::new(tag.clone(), no_ack, bound, sender);
+    ) -> (Self, Inbox) {
+        let (sender, waiting) = mpsc::unbounded_channel(); // bounded by `Inbox::is_full`, which stops the reading
+        let (inbox, level) = Inbox::new(tag.clone(), no_ack, bound, sender);
         let (ended, kind) = (false, std::marker::PhantomData);
         (
             Self {
@@ -291,7 +291,7 @@ impl<D: Item> Consumer<D> {
                 ended,
                 kind,
             },
-            sink,
+            inbox,
         )
     }
 

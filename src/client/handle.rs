@@ -16,10 +16,10 @@ use crate::codec::Method;
 
 /// A channel as its deliveries, consumers and users share it. The last one to go asks for its close.
 #[derive(Debug, Clone)]
-pub struct Handle(Arc<Lane>);
+pub struct Handle(Arc<ChannelInner>);
 
 #[derive(Debug)]
-struct Lane {
+struct ChannelInner {
     connection: Arc<Inner>,
     channel: Arc<ChannelShared>,
     /// basic.qos as it was last asked for, or `NO_PREFETCH_SET`.
@@ -30,7 +30,7 @@ struct Lane {
 /// More than any prefetch, which has 16 bits.
 const NO_PREFETCH_SET: u32 = u32::MAX;
 
-impl Drop for Lane {
+impl Drop for ChannelInner {
     fn drop(&mut self) {
         self.connection.ask(Command::CloseChannel {
             channel: self.channel.clone(),
@@ -42,7 +42,7 @@ impl Drop for Lane {
 impl Handle {
     pub(crate) fn new(connection: Arc<Inner>, channel: Arc<ChannelShared>) -> Self {
         let (prefetch, consumers) = (NO_PREFETCH_SET.into(), AtomicU64::new(0));
-        Self(Arc::new(Lane {
+        Self(Arc::new(ChannelInner {
             connection,
             channel,
             prefetch,
@@ -87,7 +87,7 @@ impl Handle {
 
     /// Hands a command to the connection's task; waits while too much is unsent.
     pub(crate) async fn command(&self, command: Command) -> Result<(), Error> {
-        let Lane {
+        let ChannelInner {
             connection,
             channel,
             ..

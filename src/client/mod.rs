@@ -23,7 +23,7 @@
 //!  channel.publish(..) ─┐  Command     ┌───────────────────────────────────┐
 //!  channel.qos(..)     ─┴─────────────▶│ session/commands.rs ─▶ core.send  │─▶ driver ─▶ socket
 //!     its answer       ◀──────oneshot──│                                   │
-//!  consumer.next()     ◀─────────Sink──│ session/events.rs ◀─ core's event │◀─ driver ◀─ socket
+//!  consumer.next()     ◀─────────Inbox──│ session/events.rs ◀─ core's event │◀─ driver ◀─ socket
 //!                                      └───────────────────────────────────┘
 //! ```
 //!
@@ -31,17 +31,17 @@
 //! Every wait has a deadline, and everyone who waits wakes with the first cause when a channel or the connection is
 //! over.
 //!
-//! Reading order: [`options`], `dial`, [`channel`], [`publish`], [`consumer`], `sink`, `handle`, `session`, [`error`].
+//! Reading order: [`options`], `dial`, [`channel`], [`publish`], [`consumer`], `inbox`, `handle`, `session`, [`error`].
 
 pub mod channel;
 pub mod consumer;
 mod dial;
 pub mod error;
 mod handle;
+mod inbox;
 pub mod options;
 pub mod publish;
 pub(crate) mod session;
-mod sink;
 
 use std::{sync::Arc, time::Duration};
 

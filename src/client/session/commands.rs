@@ -11,9 +11,9 @@ use tracing::debug;
 use super::{
     super::{
         error::Error,
-        sink::{ConsumerEnd, Sink, SinkStage},
+        inbox::{ConsumerEnd, Inbox, InboxStage},
     },
-    Answer, ChannelShared, Command, Confirming, Lane, Opening, Publish, Session, Waiter,
+    Answer, ChannelShared, ChannelState, Command, Confirming, Opening, Publish, Session, Waiter,
 };
 use crate::{
     codec::{
@@ -37,9 +37,9 @@ impl Session {
                 let waiting = waiting.into_iter().collect();
                 let (consumers, confirms) = (HashMap::new(), None);
                 let shared = Arc::new(shared);
-                self.lanes.insert(
+                self.channels.insert(
                     id,
-                    Lane {
+                    ChannelState {
                         shared,
                         waiting,
                         closing: None,
@@ -64,17 +64,17 @@ impl Session {
     pub(super) fn subscribe(
         &mut self,
         channel: &Arc<ChannelShared>,
-        sink: Sink,
+        inbox: Inbox,
     ) -> Result<(), Error> {
-        let lane = self.lane(channel)?;
-        let tag = &sink.tag;
-        let used = lane.consumers.get(tag);
-        if used.is_some_and(|used| used.stage != SinkStage::Cancelling) {
+        let state = self.state(channel)?;
+        let tag = &inbox.tag;
+        let used = state.consumers.get(tag);
+        if used.is_some_and(|used| used.stage != InboxStage::Cancelling) {
             let (code, id) = (ReplyCode::NOT_ALLOWED, BasicConsume::ID);
             let text = format!("consumer tag {tag} is in use on this channel");
             return Err(Violation::ours(code, channel.id, id, text).into());
         }
-        lane.consumers.insert(tag.clone(), sink);
+        state.consumers.insert(tag.clone(), inbox);
         Ok(())
     }
 
@@ -86,18 +86,18 @@ impl Session {
         reply: oneshot::Sender<Answer>,
     ) {
         let sent = self
-            .lane(channel)
-            .and_then(|lane| Ok((lane, core.send(channel.id, method.clone())?)));
+            .state(channel)
+            .and_then(|state| Ok((state, core.send(channel.id, method.clone())?)));
         match sent {
-            Ok((lane, ())) => {
-                if matches!(method, Method::ConfirmSelect(_)) && lane.confirms.is_none() {
-                    lane.confirms = Some(Ledger::new()); // CONF-2: the next publish is number 1
+            Ok((state, ())) => {
+                if matches!(method, Method::ConfirmSelect(_)) && state.confirms.is_none() {
+                    state.confirms = Some(Ledger::new()); // CONF-2: the next publish is number 1
                 }
                 if let Method::BasicCancel(cancel) = method {
-                    lane.cancels(&cancel.consumer_tag);
+                    state.cancels(&cancel.consumer_tag);
                 }
                 let owed = Owed::by(method).map(|owed| (owed, Waiter::Answer(reply)));
-                lane.waiting.extend(owed);
+                state.waiting.extend(owed);
             }
             Err(error) => _ = reply.send(Err(error)),
         }
@@ -119,16 +119,16 @@ impl Session {
                 debug!(%error, "a publish was not sent");
             }
         };
-        let lane = match self.lane(&channel) {
-            Ok(lane) if confirm.is_some() && lane.confirms.is_none() => {
+        let state = match self.state(&channel) {
+            Ok(state) if confirm.is_some() && state.confirms.is_none() => {
                 return fail(confirm, Error::NotConfirming);
             }
-            Ok(lane) => lane,
+            Ok(state) => state,
             Err(error) => return fail(confirm, error),
         };
         match core.send_content(channel.id, method, properties, &body) {
             Ok(()) => {
-                if let Some(confirms) = &mut lane.confirms {
+                if let Some(confirms) = &mut state.confirms {
                     confirms.push(confirm); // CONF-9: counted in the step that wrote it
                 }
             }
@@ -142,15 +142,15 @@ impl Session {
         channel: &Arc<ChannelShared>,
         reply: Option<oneshot::Sender<Answer>>,
     ) {
-        let lane = match self.lane(channel) {
-            Ok(lane) => lane,
+        let state = match self.state(channel) {
+            Ok(state) => state,
             Err(error) => return reply.map_or((), |reply| _ = reply.send(Err(error))),
         };
         match (
             core.close_channel(channel.id, &CloseReason::goodbye()),
             reply,
         ) {
-            (Ok(()), reply) => lane.closing = reply,
+            (Ok(()), reply) => state.closing = reply,
             (Err(violation), Some(reply)) => _ = reply.send(Err(violation.into())),
             (Err(_), None) => {}
         }
@@ -163,7 +163,9 @@ impl Session {
         consumer_tag: ConsumerTag,
         unseen: Vec<DeliveryTag>,
     ) {
-        let Ok(lane) = self.lane(channel) else { return };
+        let Ok(state) = self.state(channel) else {
+            return;
+        };
         for delivery_tag in unseen {
             let _ = core.send(
                 channel.id,
@@ -175,14 +177,14 @@ impl Session {
         }
         // CONS-16: a cancel may not overtake the consume-ok, so one that is still due sees to it. And the tag may be
         // that of another consumer by now.
-        let gone = |sink: &Sink| sink.stage == SinkStage::On && sink.is_abandoned();
-        if lane.consumers.get(&consumer_tag).is_some_and(gone) {
-            lane.cancel(core, consumer_tag);
+        let gone = |inbox: &Inbox| inbox.stage == InboxStage::On && inbox.is_abandoned();
+        if state.consumers.get(&consumer_tag).is_some_and(gone) {
+            state.cancel(core, consumer_tag);
         }
     }
 }
 
-impl Lane {
+impl ChannelState {
     /// Cancels a consumer that nobody listens to any more.
     pub(super) fn cancel(&mut self, core: &mut Core, consumer_tag: ConsumerTag) {
         self.cancels(&consumer_tag);
@@ -198,8 +200,8 @@ impl Lane {
     }
 
     fn cancels(&mut self, consumer_tag: &ConsumerTag) {
-        if let Some(sink) = self.consumers.get_mut(consumer_tag) {
-            sink.stage = SinkStage::Cancelling;
+        if let Some(inbox) = self.consumers.get_mut(consumer_tag) {
+            inbox.stage = InboxStage::Cancelling;
         }
     }
 }
@@ -215,8 +217,8 @@ impl Command {
             } => {
                 _ = reply.send(Err(error.clone()));
             }
-            Self::Consume { reply, sink, .. } => {
-                sink.end(ConsumerEnd::Failed(error.clone()));
+            Self::Consume { reply, inbox, .. } => {
+                inbox.end(ConsumerEnd::Failed(error.clone()));
                 let _ = reply.send(Err(error.clone()));
             }
             Self::Publish(publish) => {

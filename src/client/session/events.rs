@@ -9,9 +9,9 @@ use tracing::{debug, trace, warn};
 use super::{
     super::{
         error::Error,
-        sink::{ConsumerEnd, SinkStage},
+        inbox::{ConsumerEnd, InboxStage},
     },
-    ChannelShared, Confirm, Confirming, Lane, Returned, Session, Waiter,
+    ChannelShared, ChannelState, Confirm, Confirming, Returned, Session, Waiter,
 };
 use crate::{
     codec::{BasicReject, ChannelId, ConnectionBlocked, ConsumerTag, DeliveryTag, Method},
@@ -26,25 +26,29 @@ impl Session {
         method: Method,
         message: Option<Message>,
     ) {
-        let Some(lane) = self.lanes.get_mut(&channel) else {
+        let Some(state) = self.channels.get_mut(&channel) else {
             return;
         };
         match &method {
-            Method::BasicConsumeOk(ok) => lane.subscribed(core, &ok.consumer_tag),
-            Method::BasicCancelOk(ok) => lane.cancelled(&ok.consumer_tag),
+            Method::BasicConsumeOk(ok) => state.subscribed(core, &ok.consumer_tag),
+            Method::BasicCancelOk(ok) => state.cancelled(&ok.consumer_tag),
             _ => {}
         }
         if matches!(method, Method::ChannelCloseOk(_)) {
-            if let Some(reply) = self.lanes.remove(&channel).and_then(|lane| lane.closing) {
+            if let Some(reply) = self
+                .channels
+                .remove(&channel)
+                .and_then(|state| state.closing)
+            {
                 let _ = reply.send(Ok((method, None)));
             }
             return;
         }
-        let oldest = Owed::find(lane.waiting.iter().map(|(owed, _)| owed), &method);
-        let waiter = oldest.and_then(|at| lane.waiting.remove(at));
+        let oldest = Owed::find(state.waiting.iter().map(|(owed, _)| owed), &method);
+        let waiter = oldest.and_then(|at| state.waiting.remove(at));
         match waiter.map(|(_, waiter)| waiter) {
             Some(Waiter::Open(reply)) => {
-                let shared = lane.shared.clone();
+                let shared = state.shared.clone();
                 if reply.send(Ok(shared.clone())).is_err() {
                     self.close_channel(core, &shared, None); // nobody waits for it any more
                 }
@@ -61,13 +65,13 @@ impl Session {
         method: Method,
         message: Message,
     ) {
-        let Some(lane) = self.lanes.get_mut(&channel) else {
+        let Some(state) = self.channels.get_mut(&channel) else {
             return;
         };
         match method {
-            Method::BasicDeliver(deliver) => match lane.consumers.get_mut(&deliver.consumer_tag) {
-                Some(sink) => {
-                    if let Err(tag) = sink.push(deliver, message) {
+            Method::BasicDeliver(deliver) => match state.consumers.get_mut(&deliver.consumer_tag) {
+                Some(inbox) => {
+                    if let Err(tag) = inbox.push(deliver, message) {
                         // The consumer was dropped and its cancel has not been answered yet. CONS-14
                         let _ = core.send(
                             channel,
@@ -77,17 +81,17 @@ impl Session {
                             },
                         );
                     }
-                    if sink.is_full() {
-                        trace!(consumer = %sink.tag, "the queue of a consumer is full: the socket is not read");
-                        self.shared.set_in_the_way(Some(sink.tag.clone()));
-                        self.full = Some(sink.clone());
+                    if inbox.is_full() {
+                        trace!(consumer = %inbox.tag, "the queue of a consumer is full: the socket is not read");
+                        self.shared.set_in_the_way(Some(inbox.tag.clone()));
+                        self.full = Some(inbox.clone());
                     }
                 }
                 None => {
                     debug!(consumer = %deliver.consumer_tag, "a delivery for a consumer that is not here");
                 }
             },
-            Method::BasicReturn(reason) => returned(&lane.shared, Returned { reason, message }),
+            Method::BasicReturn(reason) => returned(&state.shared, Returned { reason, message }),
             _ => {}
         }
     }
@@ -102,11 +106,11 @@ impl Session {
             }
             Method::BasicCancel(cancel) => {
                 // CONS-18: not answered, since no-wait is set; the consumer ends with an error that says so.
-                let lane = self.lanes.get_mut(&channel);
-                if let Some(sink) =
-                    lane.and_then(|lane| lane.consumers.remove(&cancel.consumer_tag))
+                let state = self.channels.get_mut(&channel);
+                if let Some(inbox) =
+                    state.and_then(|state| state.consumers.remove(&cancel.consumer_tag))
                 {
-                    sink.end(ConsumerEnd::Cancelled);
+                    inbox.end(ConsumerEnd::Cancelled);
                 }
             }
             Method::ConnectionBlocked(ConnectionBlocked { reason }) => {
@@ -126,9 +130,9 @@ impl Session {
         outcome: Confirm,
     ) {
         let Some(confirms) = self
-            .lanes
+            .channels
             .get_mut(&channel)
-            .and_then(|lane| lane.confirms.as_mut())
+            .and_then(|state| state.confirms.as_mut())
         else {
             return;
         };
@@ -146,13 +150,13 @@ impl Session {
 
     /// Everyone who waits hears why, and so does everyone who asks later. CHAN-10, CONF-8
     pub(super) fn channel_closed(&mut self, channel: ChannelId, cause: &Cause) {
-        let Some(lane) = self.lanes.get_mut(&channel) else {
+        let Some(state) = self.channels.get_mut(&channel) else {
             return;
         };
-        let _ = lane.shared.cause.set(cause.clone());
-        lane.end(&Error::ChannelClosed(cause.clone()));
+        let _ = state.shared.cause.set(cause.clone());
+        state.end(&Error::ChannelClosed(cause.clone()));
         if !matches!(cause, Cause::ClosedHere | Cause::Violation(_)) {
-            self.lanes.remove(&channel); // else the close-ok is still owed
+            self.channels.remove(&channel); // else the close-ok is still owed
         }
     }
 
@@ -162,28 +166,28 @@ impl Session {
         if let Some(opening) = self.opening.take() {
             let _ = opening.send(Err(error.clone()));
         }
-        for (_, mut lane) in std::mem::take(&mut self.lanes) {
-            lane.end(&error);
-            if let Some(reply) = lane.closing {
+        for (_, mut state) in std::mem::take(&mut self.channels) {
+            state.end(&error);
+            if let Some(reply) = state.closing {
                 let _ = reply.send(Err(error.clone()));
             }
         }
         self.stop_listening();
-        while let Ok(queued) = self.inbox.try_recv() {
+        while let Ok(queued) = self.commands.try_recv() {
             queued.command.fail(&error);
         }
     }
 }
 
-impl Lane {
+impl ChannelState {
     /// Whoever dropped the consumer before this had to wait for it. CONS-16
     fn subscribed(&mut self, core: &mut Core, tag: &ConsumerTag) {
-        let Some(sink) = self.consumers.get_mut(tag) else {
+        let Some(inbox) = self.consumers.get_mut(tag) else {
             return;
         };
-        if sink.stage == SinkStage::Asked {
-            sink.stage = SinkStage::On;
-            if sink.is_abandoned() {
+        if inbox.stage == InboxStage::Asked {
+            inbox.stage = InboxStage::On;
+            if inbox.is_abandoned() {
                 self.cancel(core, tag.clone());
             }
         }
@@ -191,10 +195,10 @@ impl Lane {
 
     /// CONS-13: no delivery follows. The tag may be in use again by now.
     fn cancelled(&mut self, tag: &ConsumerTag) {
-        if let Entry::Occupied(sink) = self.consumers.entry(tag.clone())
-            && sink.get().stage == SinkStage::Cancelling
+        if let Entry::Occupied(inbox) = self.consumers.entry(tag.clone())
+            && inbox.get().stage == InboxStage::Cancelling
         {
-            sink.remove().end(ConsumerEnd::Asked);
+            inbox.remove().end(ConsumerEnd::Asked);
         }
     }
 
@@ -206,8 +210,8 @@ impl Lane {
                 Waiter::Nobody => {}
             }
         }
-        for (_, sink) in self.consumers.drain() {
-            sink.end(ConsumerEnd::Failed(error.clone()));
+        for (_, inbox) in self.consumers.drain() {
+            inbox.end(ConsumerEnd::Failed(error.clone()));
         }
         for (_, confirm) in self.confirms.iter_mut().flat_map(Ledger::drain) {
             if let Some(confirm) = confirm {

@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use super::{error::Error, sink::Sink};
+use super::{error::Error, inbox::Inbox};
 use crate::{
     codec::{BasicPublish, ChannelId, ConsumerTag, DeliveryTag, Method, Properties, ShortString},
     driver::Application,
@@ -126,7 +126,7 @@ pub(crate) enum Command {
     Consume {
         channel: Arc<ChannelShared>,
         method: Method,
-        sink: Sink,
+        inbox: Inbox,
         reply: oneshot::Sender<Answer>,
     },
     Send {
@@ -171,13 +171,13 @@ type Opening = oneshot::Sender<Result<Arc<ChannelShared>, Error>>;
 /// Who waits for a confirm, if anybody does.
 pub(crate) type Confirming = Option<oneshot::Sender<Result<Confirm, Error>>>;
 
-struct Lane {
+struct ChannelState {
     shared: Arc<ChannelShared>,
     /// In the order of the requests, which is not always that of the replies.
     waiting: VecDeque<(Owed, Waiter)>,
     /// Who waits for the close-ok, after everyone else was told that the channel is over.
     closing: Option<oneshot::Sender<Answer>>,
-    consumers: HashMap<ConsumerTag, Sink>,
+    consumers: HashMap<ConsumerTag, Inbox>,
     confirms: Option<Ledger<Confirming>>,
 }
 
@@ -191,11 +191,11 @@ enum Waiter {
 /// The application on the core of a client.
 pub(crate) struct Session {
     shared: Arc<Shared>,
-    inbox: mpsc::UnboundedReceiver<Queued>,
-    lanes: BTreeMap<ChannelId, Lane>,
+    commands: mpsc::UnboundedReceiver<Queued>,
+    channels: BTreeMap<ChannelId, ChannelState>,
     opening: Option<oneshot::Sender<Result<Opened, Error>>>,
     /// The queue that is full, until it is not.
-    full: Option<Sink>,
+    full: Option<Inbox>,
     /// Dropped with the session, which is how `close` learns that all is over.
     _ended: watch::Sender<()>,
 }
@@ -203,32 +203,32 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        inbox: mpsc::UnboundedReceiver<Queued>,
+        commands: mpsc::UnboundedReceiver<Queued>,
         opening: oneshot::Sender<Result<Opened, Error>>,
         ended: watch::Sender<()>,
     ) -> Self {
         Self {
             shared,
-            inbox,
-            lanes: BTreeMap::new(),
+            commands,
+            channels: BTreeMap::new(),
             opening: Some(opening),
             full: None,
             _ended: ended,
         }
     }
 
-    /// The lane of this very channel, if it is open: a number is used again, a `ChannelShared` is not.
-    fn lane(&mut self, channel: &Arc<ChannelShared>) -> Result<&mut Lane, Error> {
-        let lane = self
-            .lanes
+    /// The state of this very channel, if it is open: a number is used again, a `ChannelShared` is not.
+    fn state(&mut self, channel: &Arc<ChannelShared>) -> Result<&mut ChannelState, Error> {
+        let state = self
+            .channels
             .get_mut(&channel.id)
-            .filter(|lane| Arc::ptr_eq(&lane.shared, channel) && channel.cause.get().is_none());
-        lane.ok_or_else(|| channel.over(&self.shared))
+            .filter(|state| Arc::ptr_eq(&state.shared, channel) && channel.cause.get().is_none());
+        state.ok_or_else(|| channel.over(&self.shared))
     }
 
     /// From here on nothing more is asked; what was asked before is still in the queue.
     fn stop_listening(&mut self) {
-        self.inbox.close();
+        self.commands.close();
         self.shared.places.close();
     }
 }
@@ -248,7 +248,7 @@ impl Application for Session {
     type Command = Queued;
 
     async fn commands(&mut self, batch: &mut Vec<Queued>, most: usize) -> usize {
-        self.inbox.recv_many(batch, most).await
+        self.commands.recv_many(batch, most).await
     }
 
     fn on_command(&mut self, core: &mut Core, queued: Option<Queued>) {
@@ -271,14 +271,14 @@ impl Application for Session {
             Some(Command::Consume {
                 channel,
                 method,
-                sink,
+                inbox,
                 reply,
-            }) => match self.subscribe(&channel, sink) {
+            }) => match self.subscribe(&channel, inbox) {
                 Ok(()) => self.call(core, &channel, &method, reply),
                 Err(error) => _ = reply.send(Err(error)),
             },
             Some(Command::Send { channel, method }) => {
-                if self.lane(&channel).is_ok() {
+                if self.state(&channel).is_ok() {
                     let _ = core.send(channel.id, method); // its channel may be closing: the close says so
                 }
             }
@@ -313,7 +313,7 @@ impl Application for Session {
     }
 
     fn has_room(&mut self, _unsent: usize) -> bool {
-        if self.full.as_ref().is_some_and(Sink::is_full) {
+        if self.full.as_ref().is_some_and(Inbox::is_full) {
             return false;
         }
         if self.full.take().is_some() {

@@ -23,18 +23,18 @@ pub(crate) enum Bound {
 
 /// The session's end of a consumer's queue.
 #[derive(Debug, Clone)]
-pub(crate) struct Sink {
+pub(crate) struct Inbox {
     pub(crate) tag: ConsumerTag,
     no_ack: bool,
     bound: Bound,
     waiting: mpsc::UnboundedSender<(Received, DeliveryTag)>,
     level: Arc<Level>,
-    pub(crate) stage: SinkStage,
+    pub(crate) stage: InboxStage,
 }
 
 /// Where a subscription stands with the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SinkStage {
+pub(crate) enum InboxStage {
     /// Its consume-ok has not come yet.
     Asked,
     On,
@@ -59,7 +59,7 @@ pub(crate) enum ConsumerEnd {
     Failed(Error),
 }
 
-impl Sink {
+impl Inbox {
     pub(super) fn new(
         tag: ConsumerTag,
         no_ack: bool,
@@ -67,15 +67,15 @@ impl Sink {
         waiting: mpsc::UnboundedSender<(Received, DeliveryTag)>,
     ) -> (Self, Arc<Level>) {
         let level = Arc::new(Level::default());
-        let sink = Self {
+        let inbox = Self {
             tag,
             no_ack,
             bound,
             waiting,
             level: level.clone(),
-            stage: SinkStage::Asked,
+            stage: InboxStage::Asked,
         };
-        (sink, level)
+        (inbox, level)
     }
 
     /// Queues a delivery, or gives its tag back when nobody is left to take it and it has to be settled.
