@@ -369,6 +369,34 @@ fn heartbeats_keep_an_idle_line_and_their_absence_kills_it() {
 }
 
 #[test]
+fn a_frame_without_its_end_is_a_sign_of_life_once() {
+    // HB-3, HB-4: a network that fails in the middle of a frame leaves its first part in the buffer. A driver shows it
+    // to the core whenever it wakes, and it wakes at least as often as it sends a heartbeat.
+    let mut pair = Pair::open();
+    let mut inbound = method_frame(BasicQosOk {}).split_to(5);
+    let minute = Duration::from_mins(1);
+    let came = pair.now + minute;
+    pair.client.tick(came);
+    assert!(!pair.client.receive(&mut inbound));
+    for half in 1..4 {
+        pair.client.tick(came + half * minute / 2);
+        assert!(!pair.client.receive(&mut inbound));
+        assert!(!pair.client.is_over(), "heard a minute and a half ago");
+    }
+    pair.client.tick(came + 2 * minute);
+    let silence = 2 * minute;
+    let over = Event::Closed(Cause::Silence { silence });
+    assert_eq!(pair.client.poll_event(), Some(over));
+}
+
+fn method_frame(method: impl Into<Method>) -> BytesMut {
+    let mut octets = BytesMut::new();
+    let (channel, payload) = (ChannelId(1), Payload::Method(method.into()));
+    Frame { channel, payload }.encode(&mut octets);
+    octets
+}
+
+#[test]
 fn a_content_is_cut_to_frame_max_and_put_together_again() {
     // CONTENT-3, CONTENT-4, FRAME-7, TUNE-7
     let config = ClientConfig {

@@ -63,6 +63,8 @@ pub struct Connection {
     handshake_timeout: Duration,
     server: Option<Box<ServerConfig>>,
     decoder: FrameDecoder,
+    /// Octets of a frame whose rest has yet to come: they were heard when they came, and not again.
+    heard: usize,
     channels: BTreeMap<ChannelId, Channel>,
     tuning: Tuning,
     heartbeat: Heartbeat,
@@ -106,6 +108,7 @@ impl Connection {
             handshake_timeout,
             server: None,
             decoder: FrameDecoder::new(),
+            heard: 0,
             channels: BTreeMap::new(),
             tuning: Tuning::BEFORE,
             heartbeat: Heartbeat::off(now),
@@ -158,9 +161,15 @@ impl Connection {
     /// Octets in: takes *one* frame off the front of `inbound` and says whether there was one. Drain the events before
     /// calling it again: replies must leave in the order of the requests (METH-10).
     pub fn receive(&mut self, inbound: &mut BytesMut) -> bool {
-        if !inbound.is_empty() {
+        if inbound.len() > self.heard {
             self.heartbeat.on_heard(self.now); // HB-3: parts of a frame count
         }
+        let received = self.one_frame(inbound);
+        self.heard = inbound.len();
+        received
+    }
+
+    fn one_frame(&mut self, inbound: &mut BytesMut) -> bool {
         match &self.stage {
             Stage::Over => inbound.clear(),
             Stage::AwaitHeader => return self.protocol_header(inbound),
