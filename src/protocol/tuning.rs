@@ -49,13 +49,14 @@ impl Tuning {
     /// The client's answer: of two limits the smaller, of a limit and no limit the limit. TUNE-2, TUNE-9
     ///
     /// # Errors
-    /// The offer itself, when its frame-max is below 4096 and not 0. TUNE-5
+    /// The offer, or our own wish, when its frame-max is below 4096 and not 0. TUNE-5
     pub fn negotiate(self, offer: &ConnectionTune) -> Result<Self, String> {
-        if (1..FRAME_MIN_SIZE).contains(&offer.frame_max) {
-            return Err(format!(
-                "frame_max={} is lower than the minimum of {FRAME_MIN_SIZE}",
-                offer.frame_max
-            ));
+        for frame_max in [offer.frame_max, self.frame_max] {
+            if (1..FRAME_MIN_SIZE).contains(&frame_max) {
+                return Err(format!(
+                    "frame_max={frame_max} is lower than the minimum of {FRAME_MIN_SIZE}"
+                ));
+            }
         }
         Ok(Self {
             channel_max: smaller(self.channel_max, offer.channel_max),
@@ -106,7 +107,7 @@ impl Tuning {
 
     /// The most octets of a body in one frame. CONTENT-3
     pub fn body_limit(self) -> usize {
-        usize::try_from(self.frame_limit() - FRAME_OVERHEAD).unwrap_or(usize::MAX)
+        usize::try_from(self.frame_limit().saturating_sub(FRAME_OVERHEAD)).unwrap_or(usize::MAX)
     }
 
     /// The longest content header frame a client accepts: RabbitMQ never splits one. FRAME-19
@@ -161,6 +162,7 @@ mod tests {
             tune(5, 8192, 7).negotiate(&ConnectionTune::default()),
             Ok(tune(5, 8192, 7))
         );
+        assert!(tune(5, 4095, 7).negotiate(&offer).is_err(), "TUNE-5: ours");
         assert!(
             tune(0, 0, 0)
                 .negotiate(&ConnectionTune {
@@ -169,6 +171,12 @@ mod tests {
                 })
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_limit_that_nobody_may_set_is_no_overflow() {
+        // SEC-12: the fields are public, and a frame that cannot hold its own envelope has no room for a body.
+        assert_eq!(tune(0, 7, 0).body_limit(), 0);
     }
 
     #[test]
