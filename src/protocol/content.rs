@@ -222,12 +222,21 @@ pub(crate) enum Body {
     Nothing,
     /// A body of one frame stays the slice of the read buffer that it is.
     One(Bytes),
-    Several(Vec<Bytes>),
+    Several(Pieces),
     Discarded,
 }
 
-/// A slice pins its whole read buffer (64 KiB), so pieces below this size are copied out: otherwise a peer that sends
-/// one octet at a time could make us keep a buffer for each.
+/// A body in pieces, to be joined by one copy.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces {
+    shared: Vec<Bytes>,
+    /// What was too small to be shared since the last of those.
+    small: BytesMut,
+}
+
+/// A slice pins its whole read buffer (64 KiB), and costs some 32 octets itself. So what is smaller than this is
+/// copied behind what came before: otherwise a peer that sends one octet at a time could make us keep far more than
+/// it sends.
 const WORTH_SHARING: usize = 2048;
 
 impl Body {
@@ -237,9 +246,14 @@ impl Body {
         }
         *self = match mem::replace(self, Self::Discarded) {
             Self::Nothing => Self::One(octets),
-            Self::One(first) => Self::Several(vec![unpinned(first), unpinned(octets)]),
+            Self::One(first) => {
+                let mut pieces = Pieces::default();
+                pieces.push(first);
+                pieces.push(octets);
+                Self::Several(pieces)
+            }
             Self::Several(mut pieces) => {
-                pieces.push(unpinned(octets));
+                pieces.push(octets);
                 Self::Several(pieces)
             }
             Self::Discarded => Self::Discarded,
@@ -250,23 +264,35 @@ impl Body {
         match self {
             Self::Nothing => Some(Bytes::new()),
             Self::One(octets) => Some(octets),
-            Self::Several(pieces) => {
-                let mut joined = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
-                for piece in pieces {
-                    joined.extend_from_slice(&piece);
-                }
-                Some(joined.freeze())
-            }
+            Self::Several(pieces) => Some(pieces.join()),
             Self::Discarded => None,
         }
     }
 }
 
-fn unpinned(octets: Bytes) -> Bytes {
-    if octets.len() < WORTH_SHARING {
-        Bytes::copy_from_slice(&octets)
-    } else {
-        octets
+impl Pieces {
+    fn push(&mut self, octets: Bytes) {
+        if octets.len() < WORTH_SHARING {
+            return self.small.extend_from_slice(&octets);
+        }
+        if !self.small.is_empty() {
+            self.shared.push(self.small.split().freeze());
+        }
+        self.shared.push(octets);
+    }
+
+    fn join(self) -> Bytes {
+        let Self { shared, small } = self;
+        if shared.is_empty() {
+            return small.freeze();
+        }
+        let octets = shared.iter().map(Bytes::len).sum::<usize>() + small.len();
+        let mut joined = BytesMut::with_capacity(octets);
+        for piece in shared {
+            joined.extend_from_slice(&piece);
+        }
+        joined.extend_from_slice(&small);
+        joined.freeze()
     }
 }
 
@@ -384,6 +410,32 @@ mod tests {
             completed(vec![publish(), header(5000), Payload::Body(octets)]).as_ptr(),
             at
         );
+    }
+
+    #[test]
+    fn many_small_pieces_take_little_more_than_their_octets() {
+        // SEC-17: as pieces of their own, each octet took a Bytes and an allocation.
+        const OCTETS: usize = 1 << 16;
+        let mut body = Body::Nothing;
+        for _ in 0..OCTETS {
+            body.append(Bytes::from_static(b"x"));
+        }
+        let Body::Several(pieces) = &body else {
+            panic!("{body:?}")
+        };
+        assert!(pieces.shared.is_empty() && pieces.small.capacity() <= 2 * OCTETS);
+        assert_eq!(body.finish().unwrap().len(), OCTETS);
+    }
+
+    #[test]
+    fn small_and_large_pieces_keep_their_order() {
+        let sizes = [1, WORTH_SHARING, 7, 8, WORTH_SHARING + 1, WORTH_SHARING, 3];
+        let pieces = (0u8..).zip(sizes).map(|(n, size)| vec![n; size]);
+        let pieces: Vec<_> = pieces.collect();
+        let whole = pieces.concat();
+        let mut frames = vec![publish(), header(whole.len() as u64)];
+        frames.extend(pieces.iter().map(|piece| body(piece)));
+        assert_eq!(completed(frames), whole);
     }
 
     proptest! {
