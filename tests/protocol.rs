@@ -373,7 +373,7 @@ fn a_frame_without_its_end_is_a_sign_of_life_once() {
     // HB-3, HB-4: a network that fails in the middle of a frame leaves its first part in the buffer. A driver shows it
     // to the core whenever it wakes, and it wakes at least as often as it sends a heartbeat.
     let mut pair = Pair::open();
-    let mut inbound = method_frame(BasicQosOk {}).split_to(5);
+    let mut inbound = frame(1, BasicQosOk {}).split_to(5);
     let minute = Duration::from_mins(1);
     let came = pair.now + minute;
     pair.client.tick(came);
@@ -389,9 +389,9 @@ fn a_frame_without_its_end_is_a_sign_of_life_once() {
     assert_eq!(pair.client.poll_event(), Some(over));
 }
 
-fn method_frame(method: impl Into<Method>) -> BytesMut {
+fn frame(channel: u16, method: impl Into<Method>) -> BytesMut {
     let mut octets = BytesMut::new();
-    let (channel, payload) = (ChannelId(1), Payload::Method(method.into()));
+    let (channel, payload) = (ChannelId(channel), Payload::Method(method.into()));
     Frame { channel, payload }.encode(&mut octets);
     octets
 }
@@ -506,6 +506,21 @@ fn closes_that_cross_are_both_answered() {
     names.sort();
     let said = |line: &str| names.iter().any(|name| name == line);
     assert!(said("C 0 connection.close-ok") && said("S 0 connection.close-ok"));
+}
+
+#[test]
+fn a_flood_of_closes_is_not_answered_without_end() {
+    // CLOSE-9, SEC-10: each is answered while the answers are read, and a peer that reads none fills no buffer.
+    let mut pair = Pair::open();
+    let close = || frame(0, ConnectionClose::default());
+    for _ in 0..3 {
+        pair.inject(Side::Client, &close());
+        assert_eq!(names(&pair).pop().unwrap(), "S 0 connection.close-ok");
+        pair.forget();
+    }
+    let mut flood: BytesMut = (0..10_000).flat_map(|_| close()).collect();
+    while pair.broker.receive(&mut flood) {}
+    assert!(pair.broker.unsent() < 5000, "{}", pair.broker.unsent());
 }
 
 #[test]

@@ -21,6 +21,9 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 /// The same after a framing error, when nothing that comes can be understood. ERR-7
 const BROKEN_CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
+/// Octets of answers that may wait while a connection closes, when nobody looks at what is unsent any more. SEC-10
+const FEW: usize = 4096;
+
 impl Connection {
     pub(super) fn closed_by_peer(&mut self, reason: CloseReason) {
         self.reply(&[ConnectionCloseOk::default().into()]);
@@ -36,8 +39,11 @@ impl Connection {
 
     pub(super) fn while_closing(&mut self, channel: ChannelId, payload: &Payload) {
         match payload {
-            Payload::Method(Method::ConnectionClose(_)) if channel == ChannelId::CONTROL => {
-                self.reply(&[ConnectionCloseOk::default().into()]); // CLOSE-5, CLOSE-9
+            // CLOSE-5, CLOSE-9. One that says close again and again and reads none of the answers gets no more of them.
+            Payload::Method(Method::ConnectionClose(_))
+                if channel == ChannelId::CONTROL && self.outbound.len() < FEW =>
+            {
+                self.reply(&[ConnectionCloseOk::default().into()]);
             }
             Payload::Method(Method::ConnectionCloseOk(_)) if channel == ChannelId::CONTROL => {
                 self.over();
