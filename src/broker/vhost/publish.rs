@@ -28,7 +28,10 @@ use crate::{
 const COPY_BELOW: usize = 16 << 10;
 
 /// What a kept message takes beside its body and its properties on the wire.
-const QUEUE_OVERHEAD: usize = 256;
+const QUEUE_OVERHEAD: usize = 192;
+
+/// What its place in each of the queues takes.
+const PLACE: usize = 64;
 
 /// Headers that name more routing keys; BCC is taken off before anybody sees it.
 const COPY_HEADERS: [&str; 2] = ["CC", "BCC"];
@@ -73,7 +76,7 @@ impl Vhost {
             self.confirm(lane, number, true); // CONF-5, CONF-6
             return Ok(());
         }
-        let stored = self.store(publish, message, expiration)?;
+        let stored = self.store(publish, message, expiration, queues.len())?;
         let accepted = self.enqueue(&queues, &stored, now);
         self.confirm(lane, number, accepted);
         Ok(())
@@ -129,13 +132,14 @@ impl Vhost {
         publish: BasicPublish,
         message: Message,
         expiration: Option<Duration>,
+        queues: usize,
     ) -> Result<Arc<Stored>, Fault> {
         let header = ContentHeader {
             class_id: BASIC_CLASS,
             body_size: 0,
             properties: Box::new(message.properties.into_owned()),
         };
-        let octets = QUEUE_OVERHEAD + header.encoded_len() + message.body.len();
+        let octets = QUEUE_OVERHEAD + header.encoded_len() + message.body.len() + queues * PLACE;
         let share = Share::take(&self.queued_octets, octets, self.max_queued_octets);
         let share = share.ok_or_else(|| {
             let limit = self.max_queued_octets;

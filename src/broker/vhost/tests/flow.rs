@@ -1,6 +1,7 @@
 //! Limits: what a slow reader and a full vhost cost, and that nothing is quadratic.
 
 use super::*;
+use crate::codec::QueueBind;
 
 /// A vhost whose connections may have `octets` waiting for their socket.
 fn with_unsent(octets: usize) -> Stage {
@@ -136,10 +137,10 @@ fn every_way_out_of_a_queue_makes_room() {
 }
 
 #[test]
-fn a_message_counts_once_in_however_many_queues() {
-    // SEC-8
+fn a_body_counts_once_in_however_many_queues() {
+    // SEC-8: 600 octets in three queues, where there is room for twice as many.
     let mut stage = Stage::with(VhostOptions {
-        max_queued_octets: 1000,
+        max_queued_octets: 1200,
         ..VhostOptions::default()
     });
     for queue in ["a", "b", "c"] {
@@ -162,6 +163,28 @@ fn a_message_counts_once_in_however_many_queues() {
             .is_empty()
     );
     assert_eq!(stage.stats("c"), Some((1, 0, 0)));
+}
+
+#[test]
+fn a_place_in_a_queue_counts_in_each() {
+    // SEC-8: or a fanout to thousands of queues would turn 100 octets into a megabyte that nobody counts.
+    let mut stage = Stage::with(VhostOptions {
+        max_queued_octets: 10_000,
+        ..VhostOptions::default()
+    });
+    for n in 0..100 {
+        let (queue, exchange) = (name(&format!("q{n}")), short!("amq.fanout"));
+        stage.say(A1, declare(&queue.to_string()));
+        let bind = QueueBind {
+            queue,
+            exchange,
+            ..QueueBind::default()
+        };
+        stage.say(A1, bind);
+    }
+    assert!(stage.publish(B1, "amq.fanout", "", "").is_empty());
+    let refused = stage.publish(B1, "amq.fanout", "", "");
+    assert!(refused[0].contains("RESOURCE_ERROR"), "{refused:?}");
 }
 
 #[test]
