@@ -344,7 +344,7 @@ impl Connection {
         true
     }
 
-    /// A request to pause is honoured by a client's user and refused by a broker. CHAN-14
+    /// A client passes a request to pause on to whoever sends; a broker refuses it. CHAN-14
     fn flow(&mut self, channel: ChannelId, flow: ChannelFlow) {
         if self.side == Sender::Broker && !flow.active {
             return self.broken(ReplyCode::NOT_IMPLEMENTED, ChannelFlow::ID, "active=false");
