@@ -136,6 +136,26 @@ fn server(url: &str) -> Running {
     server
 }
 
+/// Starts a program whose output nobody reads, as behind `| head` once that has left.
+fn said_to_nobody(path: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut child = program(path, arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    drop(child.stdout.take());
+    let Output { status, stderr, .. } = child.wait_with_output().expect("it ends");
+    (status.code(), String::from_utf8(stderr).expect("text"))
+}
+
+#[test]
+fn a_program_whose_reader_has_left_ends_without_a_word() {
+    let (_broker, url) = broker();
+    for (path, arguments) in [(DEMO, &[][..]), (SERVER, &["--url", &url])] {
+        assert_eq!(said_to_nobody(path, arguments), (Some(1), String::new()));
+    }
+}
+
 #[test]
 fn the_demo_shows_the_conversation_and_ends() {
     let (stdout, stderr, status) = said(DEMO, &[]);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use amqp_rpc::{
     broker::{Broker, BrokerOptions},
-    cli::{Failure, Flavor, run, sentence, stop_signal},
+    cli::{Failure, Flavor, run, say, sentence, stop_signal},
 };
 use clap::Parser;
 
@@ -35,10 +35,10 @@ fn main() -> ExitCode {
 async fn serve(arguments: Arguments) -> Result<(), Failure> {
     let broker = Broker::bind(&arguments.listen, BrokerOptions::default()).await;
     let broker = broker.map_err(|error| sentence::of_bind(&error, &arguments.listen))?;
-    println!(
+    say(format_args!(
         " [*] Broker at {} (in memory). To exit press CTRL+C",
         broker.uri()
-    );
+    ));
     stop_signal().await;
     broker.shutdown().await;
     Ok(())

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use amqp_rpc::{
-    cli::{Failure, Flavor, Status, fib, run, sentence, stop_signal},
+    cli::{Failure, Flavor, Status, fib, run, say, sentence, stop_signal},
     client::{ConnectOptions, Connection},
     codec::ShortString,
     rpc::{QueueType, RpcClient, queue},
@@ -88,11 +88,14 @@ async fn call(connection: &Connection, arguments: Arguments) -> Result<(), Failu
         }
     }
     let rpc = RpcClient::new(connection).await.map_err(failed)?;
-    println!(" [x] Requesting fib({n})");
+    say(format_args!(" [x] Requesting fib({n})"));
     let reply = rpc
         .call_within(limit, name, n.to_string())
         .await
         .map_err(|error| sentence::of_call(&error))?;
-    println!(" [.] Got {}", String::from_utf8_lossy(&reply.body));
+    say(format_args!(
+        " [.] Got {}",
+        String::from_utf8_lossy(&reply.body)
+    ));
     Ok(())
 }

@@ -7,7 +7,7 @@ use amqp_rpc::{
     cli::{
         Failure, Flavor, Status,
         conversation::{Speaker, tap},
-        fib, run, sentence,
+        fib, run, say, sentence,
     },
     client::{ConnectOptions, Connection, Error},
     rpc::{RpcClient, RpcClientOptions, RpcServer},
@@ -115,10 +115,10 @@ async fn demo(Arguments { n, hex }: Arguments) -> Result<(), Failure> {
     broker.shutdown().await;
 
     let bold = Style::new().bold();
-    anstream::println!(
+    say(format_args!(
         "\n{bold}fib({n}) = {}{bold:#}",
         String::from_utf8_lossy(&reply.body)
-    );
+    ));
     Ok(())
 }
 
@@ -144,5 +144,5 @@ async fn connect(
 
 fn heading(what: &str, why: &str) {
     let (bold, dim) = (Style::new().bold(), Style::new().dimmed());
-    anstream::println!("\n{bold}{what}{bold:#} {dim}- {why}{dim:#}");
+    say(format_args!("\n{bold}{what}{bold:#} {dim}- {why}{dim:#}"));
 }

@@ -6,7 +6,7 @@ use amqp_rpc::{
     cli::{
         Failure, Flavor, Status, fib,
         home::{Home, find_or_host},
-        run, sentence, stop_signal,
+        run, say, sentence, stop_signal,
     },
     client::{ConnectOptions, Connection},
     codec::ShortString,
@@ -77,13 +77,13 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
     };
     if let Some(broker) = &broker {
         let address = broker.address();
-        println!(
+        say(format_args!(
             " [*] No broker found, so this process hosts one at {address} (in memory); for RabbitMQ use --url"
-        );
+        ));
     }
     let server = RpcServer::with_options(&connection, arguments.queue, options).await;
     let server = server.map_err(|error| sentence::of_operation(&error))?;
-    println!(" [x] Awaiting RPC requests");
+    say(" [x] Awaiting RPC requests");
     server
         .serve(fib::serve, asked_to_stop())
         .await

@@ -11,6 +11,7 @@ use anstyle::{AnsiColor, Style};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::say;
 use crate::codec::{Frame, FrameDecoder, Method, PROTOCOL_HEADER, Payload, Redact, annotate};
 
 /// Who talks to the broker, and how it is shown.
@@ -59,14 +60,14 @@ impl Speaker {
         };
         let (channel, what) = describe(&octets);
         let (style, dim) = (self.style, Style::new().dimmed());
-        anstream::println!(
+        say(format_args!(
             "  {style}{:<6} {arrow}{style:#}  {dim}{channel:<9}{dim:#}  {what}",
             self.name
-        );
+        ));
         if self.hex {
             // The demo's own guest/guest are no secret.
             for line in annotate(octets, Redact::Nothing).to_string().lines() {
-                anstream::println!("{dim}           {line}{dim:#}");
+                say(format_args!("{dim}           {line}{dim:#}"));
             }
         }
     }

@@ -7,6 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 
+use super::say;
 use crate::rpc::{Deadline, HandlerError, Request};
 
 /// The largest number whose Fibonacci number fits 64 bits.
@@ -24,7 +25,7 @@ const CALLS_BETWEEN_LOOKS: u32 = 1 << 18;
 /// A dropped future stops the work soon after.
 pub async fn serve(request: Request) -> Result<Bytes, HandlerError> {
     let n = parse(&request.body)?;
-    println!(" [.] fib({n})");
+    say(format_args!(" [.] fib({n})"));
     let abandoned = Arc::new(AtomicBool::new(false));
     let _guard = SetOnDrop(abandoned.clone());
     let deadline = request.deadline;

@@ -8,7 +8,9 @@ pub mod home;
 pub mod sentence;
 
 use std::{
+    fmt::Display,
     future::Future,
+    io::Write,
     process::{ExitCode, exit},
 };
 
@@ -99,6 +101,16 @@ impl Failure {
             eprintln!("{}", self.sentence);
         }
         ExitCode::from(self.status as u8)
+    }
+}
+
+/// Prints a line, in colour only on a terminal.
+///
+/// Whoever reads it may have left, as `head` does after ten lines, and `println!` panics then. There is nobody left to
+/// work for, so the process ends, as quietly as other programs do at SIGPIPE.
+pub fn say(line: impl Display) {
+    if writeln!(anstream::stdout(), "{line}").is_err() {
+        exit(Status::Other as i32);
     }
 }
 
