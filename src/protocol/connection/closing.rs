@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
+
 use super::{
     super::{
         channel::Stage as ChannelStage,
@@ -25,6 +27,18 @@ const BROKEN_CLOSE_LIMIT: Duration = Duration::from_secs(3);
 const FEW: usize = 4096;
 
 impl Connection {
+    /// The stream has ended; `inbound` is what came last and was no frame.
+    pub fn end_of_stream(&mut self, inbound: &mut BytesMut) {
+        match &self.stage {
+            Stage::Client(_, ClientHandshake::AwaitStart) if !inbound.is_empty() => {
+                self.greeting(inbound, true);
+            }
+            Stage::Client(_, ClientHandshake::AwaitTune { .. }) => self.end(Cause::LoginRefused),
+            Stage::Client(_, ClientHandshake::AwaitOpenOk(_)) => self.end(Cause::LimitsRefused),
+            _ => self.end(Cause::EndOfStream),
+        }
+    }
+
     pub(super) fn closed_by_peer(&mut self, reason: CloseReason) {
         self.reply(&[ConnectionCloseOk::default().into()]);
         self.channels.clear();

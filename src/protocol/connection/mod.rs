@@ -188,18 +188,6 @@ impl Connection {
         false
     }
 
-    /// The stream has ended; `inbound` is what came last and was no frame.
-    pub fn end_of_stream(&mut self, inbound: &mut BytesMut) {
-        match &self.stage {
-            Stage::Client(_, ClientHandshake::AwaitStart) if !inbound.is_empty() => {
-                self.greeting(inbound, true);
-            }
-            Stage::Client(_, ClientHandshake::AwaitTune { .. }) => self.end(Cause::LoginRefused),
-            Stage::Client(_, ClientHandshake::AwaitOpenOk(_)) => self.end(Cause::LimitsRefused),
-            _ => self.end(Cause::EndOfStream),
-        }
-    }
-
     /// The socket is of no use any more. After a close that is no news.
     pub fn end(&mut self, cause: Cause) {
         if !matches!(self.stage, Stage::Closing | Stage::Lingering | Stage::Over) {
