@@ -152,12 +152,19 @@ impl Broker {
         self.address
     }
 
-    /// What a client connects to: `amqp://guest:guest@127.0.0.1:40123/%2f`.
+    /// What a client connects to, as the first of the users: `amqp://guest:guest@127.0.0.1:40123/%2f`.
     pub fn uri(&self) -> String {
-        format!("amqp://guest:guest@{}/%2f", self.address)
+        let Credentials { user, password } = self.first_user();
+        let (user, password) = (percent_encoded(&user), percent_encoded(&password));
+        format!("amqp://{user}:{password}@{}/%2f", self.address)
     }
 
-    /// A connection within this process, without a socket.
+    fn first_user(&self) -> Credentials {
+        let first = self.shared.options.users.first();
+        first.cloned().unwrap_or_else(Credentials::guest)
+    }
+
+    /// A connection within this process, without a socket, as the first of the users.
     ///
     /// # Errors
     /// As for [`client::Connection::open`].
@@ -176,7 +183,9 @@ impl Broker {
             drop(running);
         });
         let (reader, writer) = split(near);
-        client::Connection::over(reader, writer, ConnectOptions::default()).await
+        let Credentials { user, password } = self.first_user();
+        let options = ConnectOptions::default().credentials(&user, &password);
+        client::Connection::over(reader, writer, options).await
     }
 
     /// A look at one queue: messages ready and unacknowledged, consumers.
@@ -194,6 +203,16 @@ impl Broker {
         drop((stop, running));
         let _ = timeout(SHUTDOWN_LIMIT, stopped.changed()).await; // an error is the end
     }
+}
+
+/// A name as it stands in a URI: everything but letters, digits and four marks as its octets. RFC 3986
+fn percent_encoded(name: &str) -> String {
+    let encode = |octet: u8| match octet {
+        b'-' | b'.' | b'_' | b'~' => char::from(octet).to_string(),
+        plain if plain.is_ascii_alphanumeric() => char::from(plain).to_string(),
+        other => format!("%{other:02x}"),
+    };
+    name.bytes().map(encode).collect()
 }
 
 /// Accepts connections until the broker is dropped, then waits for them to end.

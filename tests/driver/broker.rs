@@ -6,7 +6,7 @@ use amqp_rpc::{
     broker::{Broker, BrokerOptions},
     client::{ConnectOptions, Connection},
     codec::*,
-    protocol::Cause,
+    protocol::{Cause, Credentials},
     rpc::{HandlerError, Request, RpcClient, RpcClientOptions, RpcServer, RpcServerOptions},
     short,
 };
@@ -16,6 +16,23 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
+
+#[tokio::test]
+async fn a_broker_says_how_its_first_user_gets_in() {
+    // SASL-2: a name may hold whatever a URI gives a meaning of its own.
+    let (user, password) = ("j\u{f6}rg@home".to_owned(), "p:/w %2f".to_owned());
+    let options = BrokerOptions {
+        users: vec![Credentials { user, password }, Credentials::guest()],
+        ..BrokerOptions::default()
+    };
+    let broker = Broker::bind("127.0.0.1:0", options).await.unwrap();
+    for opened in [
+        Connection::open(&broker.uri()).await,
+        broker.connect().await,
+    ] {
+        assert_eq!(opened.unwrap().opened().user, "j\u{f6}rg@home");
+    }
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_read_is_given_no_more_and_then_dropped() {
