@@ -252,6 +252,7 @@ impl<A: Application> Driver<A> {
 
     async fn say_goodbye<W: AsyncWrite + Unpin>(mut self, mut writer: W) {
         self.tell();
+        self.commands.clear(); // whoever gave them hears of the end now
         self.core.transmit(&mut self.outbound);
         let _ = timeout(LAST_WORDS, async {
             writer.write_all_buf(&mut self.outbound).await?;

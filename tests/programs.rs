@@ -268,6 +268,24 @@ fn every_failure_is_one_sentence_and_a_status() {
 }
 
 #[test]
+fn a_url_that_cannot_be_read_is_not_repeated() {
+    // SASL-12: it may hold a password, and what is printed ends in logs.
+    for path in [CLIENT, SERVER] {
+        let mut command = program(path, if path == CLIENT { &["30"] } else { &[] });
+        let output = command
+            .env("AMQP_URL", "amqp://me:se#cret@host/")
+            .output()
+            .expect("it starts");
+        let stderr = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(
+            stderr.starts_with("The URL cannot be used") && !stderr.contains("cret"),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
 fn a_number_out_of_range_is_refused_before_anything_is_sent() {
     for n in ["abc", "-1", "94", ""] {
         let (stdout, stderr, status) = said(CLIENT, &[n]);

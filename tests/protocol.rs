@@ -532,3 +532,42 @@ fn a_peer_that_does_not_answer_a_close_is_left() {
     pair.client.tick(later);
     assert!(pair.client.is_over());
 }
+
+#[test]
+fn a_wrong_answer_to_open_is_said_to_the_broker() {
+    // CONN-18: from open on there is a close handshake; before it a client only hangs up.
+    for (aloud, before) in [(true, 2), (false, 1)] {
+        let mut pair = Pair::new(ClientConfig::default(), ServerConfig::default());
+        let mut octets = BytesMut::new();
+        let methods: [Method; 2] = [
+            ConnectionStart {
+                version_minor: 9,
+                mechanisms: "PLAIN".into(),
+                ..Default::default()
+            }
+            .into(),
+            ConnectionTune {
+                channel_max: 1,
+                frame_max: 8192,
+                heartbeat: 0,
+            }
+            .into(),
+        ];
+        for method in methods
+            .into_iter()
+            .take(before)
+            .chain([ConnectionSecureOk::default().into()])
+        {
+            Frame {
+                channel: ChannelId::CONTROL,
+                payload: Payload::Method(method),
+            }
+            .encode(&mut octets);
+        }
+        while pair.client.receive(&mut octets) {}
+        let mut said = BytesMut::new();
+        pair.client.transmit(&mut said);
+        let close = [0, 10, 0, 50];
+        assert_eq!(said.windows(4).any(|ids| ids == close), aloud);
+    }
+}

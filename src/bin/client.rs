@@ -1,10 +1,10 @@
 //! Tutorial six, the client: it asks for one Fibonacci number.
 
-use std::{process::ExitCode, time::Duration};
+use std::{pin::pin, process::ExitCode, time::Duration};
 
 use amqp_rpc::{
-    cli::{Failure, Flavor, Status, fib, run, say, sentence, stop_signal},
-    client::{ConnectOptions, Connection},
+    cli::{self, Failure, Flavor, Status, fib, run, say, sentence, stop_signal},
+    client::Connection,
     codec::ShortString,
     rpc::{QueueType, RpcClient, queue},
 };
@@ -28,7 +28,7 @@ struct Arguments {
     n: u8,
     /// The broker: amqp://user:password@host:port/vhost (with %2f for the virtual host "/").
     #[arg(long, env = "AMQP_URL", hide_env_values = true)]
-    url: Option<ConnectOptions>,
+    url: Option<String>,
     /// The queue that the servers take requests from.
     #[arg(long, default_value = "rpc_queue")]
     queue: ShortString,
@@ -44,20 +44,30 @@ fn main() -> ExitCode {
     run(interruptible(Arguments::parse()), Flavor::CurrentThread)
 }
 
-/// Ctrl-C drops the call; the connection then closes in order.
+/// Ctrl-C drops the call; the connection then closes in order, unless a second one comes first.
 async fn interruptible(arguments: Arguments) -> Result<(), Failure> {
-    let options = arguments.url.clone().unwrap_or_default();
-    let connection = Connection::connect(options.clone()).await;
-    let connection = connection.map_err(|error| sentence::of_connect(&error, &options))?;
-    let result = tokio::select! {
-        result = call(&connection, arguments) => result,
-        () = stop_signal() => Err(Failure::new(Status::Interrupted, "")),
+    let options = cli::options(arguments.url.as_deref())?.unwrap_or_default();
+    let mut stopped = pin!(stop_signal());
+    let connection = tokio::select! {
+        connection = Connection::connect(options.clone()) => connection,
+        () = &mut stopped => return Err(interrupted()),
     };
-    let closed = connection
-        .close()
-        .await
-        .map_err(|error| sentence::of_operation(&error));
-    result.and(closed)
+    let connection = connection.map_err(|error| sentence::of_connect(&error, &options))?;
+    let work = async {
+        let result = call(&connection, arguments).await;
+        let closed = connection.clone().close().await;
+        result.and(closed.map_err(|error| sentence::of_operation(&error)))
+    };
+    tokio::select! {
+        result = work => return result,
+        () = stopped => {}
+    }
+    let _ = connection.close().await; // it was interrupted, whatever comes of this
+    Err(interrupted())
+}
+
+fn interrupted() -> Failure {
+    Failure::new(Status::Interrupted, "")
 }
 
 async fn call(connection: &Connection, arguments: Arguments) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use amqp_rpc::{
     cli::{
-        Failure, Flavor, Status, fib,
+        self, Failure, Flavor, Status, fib,
         home::{Home, find_or_host},
         run, say, sentence, stop_signal,
     },
@@ -34,7 +34,7 @@ use clap::Parser;
 struct Arguments {
     /// The broker: amqp://user:password@host:port/vhost (with %2f for the virtual host "/").
     #[arg(long, env = "AMQP_URL", hide_env_values = true)]
-    url: Option<ConnectOptions>,
+    url: Option<String>,
     /// The queue that requests come to.
     #[arg(long, default_value = "rpc_queue")]
     queue: ShortString,
@@ -60,12 +60,15 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
         .parse()
         .map_err(|text| Failure::new(Status::Other, text))?;
     let work_limit = Duration::from_secs(arguments.work_limit);
+    let prefetch = arguments.prefetch;
     let options = RpcServerOptions {
         queue_type,
-        prefetch: arguments.prefetch,
+        prefetch,
         work_limit,
+        ..Default::default()
     };
-    let Home { connection, broker } = match &arguments.url {
+    let url = cli::options(arguments.url.as_deref())?;
+    let Home { connection, broker } = match &url {
         Some(url) => {
             let connection = Connection::connect(url.clone()).await;
             Home {

@@ -16,6 +16,8 @@ use std::{
 
 use tracing_subscriber::EnvFilter;
 
+use crate::client::{ConnectOptions, Error};
+
 /// Runs a program: a failure is one sentence on standard error and an exit status that says which.
 ///
 /// Blocking work that nobody waits for any more is left behind, so it cannot hold up the end.
@@ -57,11 +59,13 @@ pub enum Flavor {
     MultiThread,
 }
 
-/// The exit statuses, one for each way to fail; 2 is a bad argument.
+/// The exit statuses, one for each way to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// Anything else.
     Other = 1,
+    /// A bad argument.
+    Usage = 2,
     /// Nothing that speaks AMQP 0-9-1 can be reached.
     NoBroker = 3,
     /// The queue does not exist, or nobody consumes from it.
@@ -112,6 +116,18 @@ pub fn say(line: impl Display) {
     if writeln!(anstream::stdout(), "{line}").is_err() {
         exit(Status::Other as i32);
     }
+}
+
+/// Where to connect, as `--url` or `AMQP_URL` says. Read here and not by clap, which repeats a value that it cannot read:
+/// this one may hold a password (SASL-12).
+///
+/// # Errors
+/// What is wrong with it, with the exit status of a bad argument.
+pub fn options(url: Option<&str>) -> Result<Option<ConnectOptions>, Failure> {
+    let options = url.map(str::parse).transpose();
+    options.map_err(|error: Error| {
+        Failure::new(Status::Usage, format!("The URL cannot be used: {error}."))
+    })
 }
 
 /// Waits for Ctrl-C, or for SIGTERM. A second one ends the process at once.

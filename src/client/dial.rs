@@ -37,21 +37,31 @@ pub(super) async fn dial(options: &ConnectOptions) -> Result<TcpStream, Error> {
         address: address.clone(),
         source: Arc::new(error),
     };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for peer in lookup_host((options.host.as_str(), options.port))
+    let limit = options.config.handshake_timeout;
+    let host = (options.host.as_str(), options.port);
+    let addresses = timeout(limit, lookup_host(host))
         .await
-        .map_err(failed)?
-    {
-        match timeout(options.config.handshake_timeout, TcpStream::connect(peer)).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true).map_err(failed)?; // we gather our writes ourselves
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let mut last = None;
+    for peer in addresses.map_err(failed)? {
+        let connected = timeout(limit, TcpStream::connect(peer)).await;
+        let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        // We gather our writes ourselves, so nothing is gained when the kernel does so too.
+        match connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
+            Ok(stream) => return Ok(stream),
+            // A family of addresses that this machine does not have says nothing of the broker: where IPv6 is off,
+            // `::1` comes last, and must not hide that 127.0.0.1 has refused.
+            Err(error) if last.is_some() && is_no_address(&error) => {}
+            Err(error) => last = Some(error),
         }
     }
-    Err(failed(last))
+    let no_address = || io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    Err(failed(last.unwrap_or_else(no_address)))
+}
+
+fn is_no_address(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, NetworkUnreachable};
+    matches!(error.kind(), AddrNotAvailable | NetworkUnreachable)
 }
 
 /// Names a stranger that met our protocol header with silence: a web server waits for the end of a line that AMQP never

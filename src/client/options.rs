@@ -17,7 +17,7 @@ use crate::{
 /// The port of AMQP without TLS.
 pub const PORT: u16 = 5672;
 
-/// Where to connect and how. Parsed from a URI, and changed by methods that check what they are given.
+/// Where to connect and how. Parsed from a URI, and changed by methods.
 ///
 /// ```
 /// use amqp_rpc::client::ConnectOptions;
@@ -160,8 +160,8 @@ impl FromStr for ConnectOptions {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let uri =
-            Uri::parse(text).map_err(|why| Error::Uri(format!("{text:?} is not a URI: {why}")))?;
+        // Never the text itself: it may hold a password. SASL-12
+        let uri = Uri::parse(text).map_err(|why| Error::Uri(format!("not a URI: {why}")))?;
         match uri.scheme().as_str().to_ascii_lowercase().as_str() {
             "amqp" => {}
             "amqps" => {
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn a_refusal_says_what_and_why() {
         let refused = [
-            ("localhost", "is not a URI"),
+            ("localhost", "not a URI"),
             ("http://localhost", "amqp://"),
             ("amqps://localhost", "TLS"),
             ("amqp://h:70000", "port"),

@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
     channel::Channel,
@@ -149,7 +149,16 @@ impl Channel {
     /// The mandatory messages that come back from now on. A return has no link to its publish but its own properties
     /// (PUB-6). At most 1024 wait to be taken; a second call takes over from the first.
     pub fn returns(&self) -> Returns {
-        let (sender, returned) = mpsc::channel(RETURNS);
+        self.returns_up_to(RETURNS)
+    }
+
+    /// The same for a user that has a place for each already, as a call that waits has: none is dropped.
+    pub(crate) fn all_returns(&self) -> Returns {
+        self.returns_up_to(Semaphore::MAX_PERMITS)
+    }
+
+    fn returns_up_to(&self, most: usize) -> Returns {
+        let (sender, returned) = mpsc::channel(most);
         *self
             .handle()
             .channel()

@@ -204,6 +204,7 @@ impl std::fmt::Display for CloseReason {
 
 /// What a peer that does not speak AMQP 0-9-1 said instead. HDR-5
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Greeting {
     /// Eight octets that begin with `AMQP`: another version is served here, and this is it.
     OtherVersion([u8; 4]),
@@ -250,6 +251,7 @@ impl std::fmt::Display for Greeting {
 
 /// Why a channel or a connection is over. The first cause is kept and given to everyone who asks. ERR-10
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum Cause {
     /// We said close, and nothing was wrong.
     #[error("closed by this side")]

@@ -122,7 +122,7 @@ impl RpcClient {
     /// What the channel or the connection failed with.
     ///
     /// # Cancel safety
-    /// A dropped future leaves nothing behind.
+    /// A dropped future may leave a reply queue, which goes with the connection, as does that of a dropped client.
     pub async fn new(connection: &Connection) -> Result<Self, Error> {
         Self::with_options(connection, RpcClientOptions::default()).await
     }
@@ -148,7 +148,7 @@ impl RpcClient {
             queue: reply_to.clone(),
             ..Default::default()
         };
-        let returns = channel.returns();
+        let returns = channel.all_returns();
         let replies = channel.consume_no_ack(consume).await?; // RPC-1: before the first request
         let pending = Arc::new(Pending::default());
         let replies = tokio::spawn(sort(replies, returns, pending.clone())).abort_handle();

@@ -34,6 +34,9 @@ pub struct RpcServerOptions {
     pub prefetch: u16,
     /// How long a request may take that does not say how long its caller waits: 30 s.
     pub work_limit: Duration,
+    /// The longest result in octets: 16 MiB, which is what RabbitMQ 4 takes. A longer one would cost the channel, so
+    /// its caller gets an error in its place.
+    pub max_reply: usize,
 }
 
 impl Default for RpcServerOptions {
@@ -42,6 +45,7 @@ impl Default for RpcServerOptions {
             queue_type: QueueType::Auto,
             prefetch: 1,
             work_limit: Duration::from_secs(30),
+            max_reply: 16 << 20,
         }
     }
 }
@@ -162,33 +166,52 @@ impl RpcServer {
         let handler = Arc::new(handler);
         let mut running = JoinSet::new();
         let mut stop = pin!(stop);
-        loop {
+        let ended = loop {
             tokio::select! {
                 request = requests.next(), if running.len() < at_once => match request {
-                    Some(request) => {
-                        let job = Job { channel: channel.clone(), work_limit: options.work_limit };
-                        running.spawn(job.run(request?, handler.clone()));
+                    Some(Ok(request)) => {
+                        let job = Job { channel: channel.clone(), options: options.clone() };
+                        running.spawn(job.run(request, handler.clone()));
                     }
-                    None => break,
+                    // The queue is gone, but replies can still be sent.
+                    Some(Err(error @ Error::ConsumerCancelled(_))) => break Err(error),
+                    Some(Err(error)) => return Err(error),
+                    None => break Ok(()),
                 },
                 Some(_) = running.join_next() => {}
-                () = &mut stop => break,
+                () = &mut stop => break give_back(&channel, &mut requests).await,
             }
-        }
-        requests.cancel().await?;
-        while let Some(Ok(unbegun)) = requests.next().await {
-            unbegun.nack(true).await?;
-        }
+        };
         while running.join_next().await.is_some() {}
         drop(requests);
+        ended?;
         channel.close().await
     }
+}
+
+/// Takes nothing new, and gives back what was not begun. It goes on taking while it waits for the cancel-ok, which comes
+/// behind whatever is queued.
+async fn give_back(channel: &Channel, requests: &mut Consumer<Delivery>) -> Result<(), Error> {
+    let mut cancelled = pin!(channel.cancel(requests.tag().clone()));
+    loop {
+        tokio::select! {
+            result = &mut cancelled => {
+                result?;
+                break;
+            }
+            Some(unbegun) = requests.next() => unbegun?.nack(true).await?,
+        }
+    }
+    while let Some(unbegun) = requests.next().await {
+        unbegun?.nack(true).await?;
+    }
+    Ok(())
 }
 
 /// One request on its way through the server.
 struct Job {
     channel: Channel,
-    work_limit: Duration,
+    options: RpcServerOptions,
 }
 
 impl Job {
@@ -225,7 +248,7 @@ impl Job {
             return acker.reject(false).await;
         };
         let limit = time_limit(&properties);
-        let deadline = Deadline::after(limit.unwrap_or(self.work_limit));
+        let deadline = Deadline::after(limit.unwrap_or(self.options.work_limit));
         let request = Request {
             body,
             properties,
@@ -240,7 +263,7 @@ impl Job {
             Err(_) => {
                 let text = format!(
                     "the work took longer than {} s",
-                    self.work_limit.as_secs_f32()
+                    self.options.work_limit.as_secs_f32()
                 );
                 self.reply(
                     reply_to,
@@ -252,6 +275,19 @@ impl Job {
             }
             Ok(outcome) => self.reply(reply_to, correlation_id, outcome, acker).await,
         }
+    }
+
+    /// An error in place of what would be refused for its length, and would cost the channel with it.
+    fn fitting(&self, outcome: Result<Bytes, HandlerError>) -> Result<Bytes, HandlerError> {
+        let most = self.options.max_reply;
+        let octets = outcome
+            .as_ref()
+            .map_or_else(|error| error.message.len(), Bytes::len);
+        if octets <= most {
+            return outcome;
+        }
+        let text = format!("the reply has {octets} octets, at most {most} are sent");
+        Err(HandlerError::new("reply-too-large", text))
     }
 
     /// To the default exchange and nowhere else, whatever the caller wrote into reply-to, and never mandatory: it may
@@ -267,11 +303,13 @@ impl Job {
             correlation_id,
             ..Default::default()
         });
-        let body = outcome.unwrap_or_else(|error| {
+        let body = self.fitting(outcome).unwrap_or_else(|error| {
             warn!(kind = %error.kind, %error, "answered with an error");
             properties.kind = Some(const { ShortString::literal(ERROR_TYPE) });
-            let kind = const { ShortString::literal(ERROR_KIND) };
-            properties.headers = Some(FieldTable(vec![(kind, error.kind.into())]));
+            let name = const { ShortString::literal(ERROR_KIND) };
+            // Cut like a reply text: the headers must fit a frame.
+            let kind = ShortString::truncated(&error.kind).to_string();
+            properties.headers = Some(FieldTable(vec![(name, kind.into())]));
             error.message.into()
         });
         self.channel

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use amqp_rpc::{
     broker::Broker,
-    client::{Connection, Error},
+    client::{ConnectOptions, Connection, Error},
     codec::*,
     protocol::Cause,
+    rpc::{Request, RpcServer, RpcServerOptions},
     short,
 };
 use tokio::time::{sleep, timeout};
@@ -42,6 +43,50 @@ async fn shutdown_is_320_for_everyone() {
         matches!(refused, Error::Connect { .. }),
         "nobody listens any more: {refused}"
     );
+}
+
+/// RPC-22: the cancel-ok of a server that stops comes behind whatever is queued, so it goes on taking meanwhile.
+#[tokio::test]
+async fn a_server_stops_behind_a_full_queue() {
+    let broker = Broker::start().await.unwrap();
+    let options: ConnectOptions = broker.uri().parse().unwrap();
+    let connection = Connection::connect(options.consumer_octets(4096))
+        .await
+        .unwrap();
+    let options = RpcServerOptions {
+        prefetch: 0,
+        ..Default::default()
+    };
+    let server = RpcServer::with_options(&connection, "crowded", options)
+        .await
+        .unwrap();
+    let publisher = broker
+        .connect()
+        .await
+        .unwrap()
+        .open_channel()
+        .await
+        .unwrap();
+    for _ in 0..500 {
+        publisher
+            .publish("", "crowded", vec![0; 1024])
+            .await
+            .unwrap();
+    }
+    let never = |_: Request| std::future::pending();
+    let stopped = async {
+        while connection.in_the_way().is_none() {
+            tokio::task::yield_now().await
+        }
+    };
+    timeout(PATIENCE, stopped)
+        .await
+        .expect("nobody takes anything yet, so the queue is full");
+    timeout(PATIENCE, server.serve(never, std::future::ready(())))
+        .await
+        .unwrap()
+        .unwrap();
+    connection.close().await.unwrap();
 }
 
 /// HB-1, HB-11: an hour in which nobody says anything, in paused time.

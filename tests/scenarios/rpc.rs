@@ -161,12 +161,16 @@ pub async fn error_replies(world: World) {
         match &request.body[..] {
             b"bad" => Err(HandlerError::bad_request("expected a number")),
             b"panic" => panic!("a scenario wants this panic"),
+            b"long" => Err(HandlerError::new(&"k".repeat(200_000), "a kind that fits no frame")),
+            b"huge" => Ok(vec![0; (16 << 20) + 1].into()),
             _ => Ok(request.body),
         }
     };
     let server = Serving::start(&world, &queue, 1, handler).await;
     let client = client(&world).await;
-    for (body, expected_kind) in [("bad", "bad-request"), ("panic", "panic")] {
+    let cut = format!("{}...", "k".repeat(252));
+    let kinds = [("bad", "bad-request"), ("panic", "panic"), ("long", &cut), ("huge", "reply-too-large")];
+    for (body, expected_kind) in kinds {
         match client.call_within(PATIENCE, &queue, body).await {
             Err(RpcError::Remote { kind, message }) => {
                 assert_eq!(kind, expected_kind, "{message}");

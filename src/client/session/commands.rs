@@ -74,7 +74,9 @@ impl Session {
             let text = format!("consumer tag {tag} is in use on this channel");
             return Err(Violation::ours(code, channel.id, id, text).into());
         }
-        state.consumers.insert(tag.clone(), inbox);
+        if let Some(cancelled) = state.consumers.insert(tag.clone(), inbox) {
+            cancelled.end(ConsumerEnd::Asked); // its cancel-ok is under way, and will find the new one
+        }
         Ok(())
     }
 

@@ -99,8 +99,14 @@ impl Connection {
             return self.closed_by_peer(close.clone().into());
         }
         match mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Client(config, state @ ClientHandshake::AwaitOpenOk(_)) => {
+                match state.receive(&config, method) {
+                    Ok((ClientHandshake::Done(opened), _)) => self.opened(opened),
+                    Ok((state, _)) => self.stage = Stage::Client(config, state),
+                    Err(cause) => self.refuse(cause, true), // CONN-18
+                }
+            }
             Stage::Client(config, state) => match state.receive(&config, method) {
-                Ok((ClientHandshake::Done(opened), _)) => self.opened(opened),
                 Ok((state, replies)) => {
                     self.reply(&replies);
                     if let ClientHandshake::AwaitOpenOk(opened) = &state {
