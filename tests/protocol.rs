@@ -571,3 +571,36 @@ fn a_wrong_answer_to_open_is_said_to_the_broker() {
         assert_eq!(said.windows(4).any(|ids| ids == close), aloud);
     }
 }
+
+#[test]
+fn contents_that_are_never_finished_are_bounded() {
+    // SEC-8: every channel has its own, so a limit for one body is none for a connection.
+    let mut pair = Pair::new(
+        ClientConfig::default(),
+        ServerConfig {
+            body_limit: 1000,
+            ..Default::default()
+        },
+    );
+    pair.exchange();
+    for channel in 1..=5 {
+        pair.client.open_channel().unwrap();
+        pair.exchange();
+        assert!(
+            !pair.client.is_closing(),
+            "four bodies of 999 octets are borne"
+        );
+        pair.inject_method(Side::Client, channel, BasicPublish::default());
+        let header = ContentHeader {
+            class_id: BASIC_CLASS,
+            body_size: 1000,
+            ..Default::default()
+        };
+        pair.inject_frame(Side::Client, channel, Payload::Header(header));
+        pair.inject_frame(Side::Client, channel, Payload::Body(vec![0; 999].into()));
+    }
+    let closed = pair.client_events.iter().any(|event| {
+        matches!(event, Event::Closed(Cause::ClosedByPeer(reason)) if reason.code == ReplyCode::RESOURCE_ERROR)
+    });
+    assert!(closed, "{:?}", pair.client_events);
+}

@@ -117,6 +117,18 @@ impl Assembler {
     }
 
     /// The header says how much body follows: none, and the content is complete already.
+    /// Octets of a body that has begun to come.
+    pub(crate) fn held(&self) -> u64 {
+        match self {
+            Self::AwaitBody {
+                body: Body::Discarded,
+                ..
+            } => 0,
+            Self::AwaitBody { header, left, .. } => header.body_size - left,
+            _ => 0,
+        }
+    }
+
     fn header(
         &mut self,
         method: Method,

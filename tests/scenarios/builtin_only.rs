@@ -76,7 +76,7 @@ async fn a_server_stops_behind_a_full_queue() {
     let never = |_: Request| std::future::pending();
     let stopped = async {
         while connection.in_the_way().is_none() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     timeout(PATIENCE, stopped)

@@ -13,6 +13,7 @@
 
 mod closing;
 mod event;
+mod opening;
 mod receive;
 
 use std::{

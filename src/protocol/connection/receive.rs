@@ -8,60 +8,26 @@
 //! any of them: a broken rule ──▶ violated (closing.rs)
 //! ```
 
-use std::mem;
-
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use tracing::trace;
 
 use super::{
     super::{
         channel::{Answer, Channel, Stage as ChannelStage},
         content::{Assembled, Message},
-        error::{Cause, Greeting, Violation},
-        handshake::{ClientHandshake, Opened, ServerHandshake, start},
-        tuning::Tuning,
+        error::{Cause, Violation},
     },
     Connection, Event, Stage,
 };
 use crate::codec::{
     BadFrame, BasicPublish, ChannelCloseOk, ChannelFlow, ChannelFlowOk, ChannelId, ChannelOpen,
-    ChannelOpenOk, ConnectionUpdateSecretOk, Frame, Method, MethodId, PROTOCOL_HEADER, Payload,
-    ReplyCode, Sender,
+    ChannelOpenOk, ConnectionUpdateSecretOk, Frame, Method, MethodId, Payload, ReplyCode, Sender,
 };
 
+/// How many bodies of the largest size the unfinished contents of one connection may add up to.
+const UNFINISHED: u64 = 4;
+
 impl Connection {
-    pub(super) fn protocol_header(&mut self, inbound: &mut BytesMut) -> bool {
-        let Some(header) = inbound.first_chunk::<8>() else {
-            return false; // HDR-4: fewer than eight octets are no error
-        };
-        let (right, found) = (*header == PROTOCOL_HEADER, *header);
-        inbound.advance(8);
-        let Some(config) = self.server.take().filter(|_| right) else {
-            // HDR-3: the whole answer is the header that would have been right.
-            self.outbound.extend_from_slice(&PROTOCOL_HEADER);
-            inbound.clear();
-            let said =
-                Greeting::recognise(&found, true).unwrap_or(Greeting::Unknown(found.to_vec()));
-            self.end(Cause::NotAmqp(said));
-            return false;
-        };
-        self.stage = Stage::Server(config, ServerHandshake::AwaitStartOk);
-        self.say(ChannelId::CONTROL, &start().into());
-        true
-    }
-
-    /// Not a frame where connection.start was due: find out who is there before giving up. HDR-5, HDR-6
-    pub(super) fn greeting(&mut self, inbound: &mut BytesMut, at_end: bool) -> bool {
-        if inbound.is_empty() {
-            return false;
-        }
-        if let Some(said) = Greeting::recognise(inbound, at_end) {
-            inbound.clear();
-            self.end(Cause::NotAmqp(said));
-        }
-        false
-    }
-
     pub(super) fn bad_frame(&mut self, bad: BadFrame, inbound: &mut BytesMut) -> bool {
         match self.stage {
             // CLOSE-3: what would be an error in a payload is discarded like the rest.
@@ -89,95 +55,10 @@ impl Connection {
         }
     }
 
-    fn handshake(&mut self, channel: ChannelId, payload: Payload) {
-        let method = match payload {
-            Payload::Method(method) if channel == ChannelId::CONTROL => method,
-            _ => return self.too_early(),
-        };
-        if let (Method::ConnectionClose(close), Sender::Client) = (&method, self.side) {
-            // CONN-15
-            return self.closed_by_peer(close.clone().into());
-        }
-        match mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Client(config, state @ ClientHandshake::AwaitOpenOk(_)) => {
-                match state.receive(&config, method) {
-                    Ok((ClientHandshake::Done(opened), _)) => self.opened(opened),
-                    Ok((state, _)) => self.stage = Stage::Client(config, state),
-                    Err(cause) => self.refuse(cause, true), // CONN-18
-                }
-            }
-            Stage::Client(config, state) => match state.receive(&config, method) {
-                Ok((state, replies)) => {
-                    self.reply(&replies);
-                    if let ClientHandshake::AwaitOpenOk(opened) = &state {
-                        self.tuned(opened.tuning);
-                    }
-                    self.stage = Stage::Client(config, state);
-                }
-                Err(cause) => self.refuse(cause, false),
-            },
-            Stage::Server(config, state) => match state.receive(&config, method) {
-                Ok((ServerHandshake::Done(opened), replies)) => {
-                    self.reply(&replies);
-                    self.opened(opened);
-                }
-                Ok((state, replies)) => {
-                    self.reply(&replies);
-                    if let ServerHandshake::AwaitOpen(opened) = &state {
-                        self.tuned(opened.tuning);
-                    }
-                    self.stage = Stage::Server(config, state);
-                }
-                Err(cause) => self.refuse(cause, true),
-            },
-            stage => self.stage = stage,
-        }
-    }
-
-    fn too_early(&mut self) {
-        let text = "expected a method of the handshake on channel 0";
-        let cause = match &self.stage {
-            Stage::Server(_, state) => state.too_early(),
-            _ => Cause::Refused(text.into()),
-        };
-        self.refuse(cause, true);
-    }
-
-    /// A fault before open: said only where the peer can read it. CONN-12, CONN-18
-    fn refuse(&mut self, cause: Cause, aloud: bool) {
-        match cause {
-            Cause::Violation(violation) if aloud => {
-                self.start_close(&(&violation).into(), Cause::Violation(violation));
-            }
-            cause => {
-                self.events.push_back(Event::Closed(cause));
-                self.over();
-            }
-        }
-    }
-
     pub(super) fn reply(&mut self, methods: &[Method]) {
         for method in methods {
             self.say(ChannelId::CONTROL, method);
         }
-    }
-
-    /// The limits of tune-ok hold from the next frame on. TUNE-7, HB-6
-    fn tuned(&mut self, tuning: Tuning) {
-        self.tuning = tuning;
-        let header_max = if self.side == Sender::Client {
-            tuning.header_limit()
-        } else {
-            0
-        };
-        self.decoder.set_limits(tuning.frame_limit(), header_max);
-        self.heartbeat.start(tuning.heartbeat(), self.now);
-    }
-
-    fn opened(&mut self, opened: Opened) {
-        self.stage = Stage::Open;
-        self.until = None;
-        self.events.push_back(Event::Opened(opened));
     }
 
     /// Channel 0 of an open connection. FRAME-14
@@ -230,7 +111,8 @@ impl Connection {
         let wanted = (lane.stage == ChannelStage::Open).then_some(self.body_limit);
         let closing = lane.stage == ChannelStage::Closing;
         match lane.assembler.step(payload, wanted) {
-            Ok(Assembled::More | Assembled::Swallowed) => {}
+            Ok(Assembled::More) => self.bound_what_is_unfinished(channel),
+            Ok(Assembled::Swallowed) => {}
             Ok(Assembled::Method(method)) if closing => {
                 self.while_channel_closing(channel, &method);
             }
@@ -242,6 +124,20 @@ impl Connection {
                 fault.method,
                 fault.text,
             )),
+        }
+    }
+
+    /// Each channel may be within a content, and a peer need not finish any of them. SEC-8
+    fn bound_what_is_unfinished(&mut self, channel: ChannelId) {
+        let held: u64 = self
+            .channels
+            .values()
+            .map(|lane| lane.assembler.held())
+            .sum();
+        if held > UNFINISHED * self.body_limit {
+            let text =
+                format!("unfinished contents take {held} octets, the last on channel {channel}");
+            self.broken(ReplyCode::RESOURCE_ERROR, MethodId::NONE, &text);
         }
     }
 

@@ -1,0 +1,135 @@
+//! From the first octet to open: the protocol header, the handshake, and what can go wrong before there is anybody to
+//! tell.
+
+use std::mem;
+
+use bytes::{Buf, BytesMut};
+
+use super::{
+    super::{
+        error::{Cause, Greeting},
+        handshake::{ClientHandshake, Opened, ServerHandshake, start},
+        tuning::Tuning,
+    },
+    Connection, Event, Stage,
+};
+use crate::codec::{ChannelId, Method, PROTOCOL_HEADER, Payload, Sender};
+
+impl Connection {
+    pub(super) fn protocol_header(&mut self, inbound: &mut BytesMut) -> bool {
+        let Some(header) = inbound.first_chunk::<8>() else {
+            return false; // HDR-4: fewer than eight octets are no error
+        };
+        let (right, found) = (*header == PROTOCOL_HEADER, *header);
+        inbound.advance(8);
+        let Some(config) = self.server.take().filter(|_| right) else {
+            // HDR-3: the whole answer is the header that would have been right.
+            self.outbound.extend_from_slice(&PROTOCOL_HEADER);
+            inbound.clear();
+            let said =
+                Greeting::recognise(&found, true).unwrap_or(Greeting::Unknown(found.to_vec()));
+            self.end(Cause::NotAmqp(said));
+            return false;
+        };
+        self.stage = Stage::Server(config, ServerHandshake::AwaitStartOk);
+        self.say(ChannelId::CONTROL, &start().into());
+        true
+    }
+
+    /// Not a frame where connection.start was due: find out who is there before giving up. HDR-5, HDR-6
+    pub(super) fn greeting(&mut self, inbound: &mut BytesMut, at_end: bool) -> bool {
+        if inbound.is_empty() {
+            return false;
+        }
+        if let Some(said) = Greeting::recognise(inbound, at_end) {
+            inbound.clear();
+            self.end(Cause::NotAmqp(said));
+        }
+        false
+    }
+
+    pub(super) fn handshake(&mut self, channel: ChannelId, payload: Payload) {
+        let method = match payload {
+            Payload::Method(method) if channel == ChannelId::CONTROL => method,
+            _ => return self.too_early(),
+        };
+        if let (Method::ConnectionClose(close), Sender::Client) = (&method, self.side) {
+            // CONN-15
+            return self.closed_by_peer(close.clone().into());
+        }
+        match mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Client(config, state @ ClientHandshake::AwaitOpenOk(_)) => {
+                match state.receive(&config, method) {
+                    Ok((ClientHandshake::Done(opened), _)) => self.opened(opened),
+                    Ok((state, _)) => self.stage = Stage::Client(config, state),
+                    Err(cause) => self.refuse(cause, true), // CONN-18
+                }
+            }
+            Stage::Client(config, state) => match state.receive(&config, method) {
+                Ok((state, replies)) => {
+                    self.reply(&replies);
+                    if let ClientHandshake::AwaitOpenOk(opened) = &state {
+                        self.tuned(opened.tuning);
+                    }
+                    self.stage = Stage::Client(config, state);
+                }
+                Err(cause) => self.refuse(cause, false),
+            },
+            Stage::Server(config, state) => match state.receive(&config, method) {
+                Ok((ServerHandshake::Done(opened), replies)) => {
+                    self.reply(&replies);
+                    self.opened(opened);
+                }
+                Ok((state, replies)) => {
+                    self.reply(&replies);
+                    if let ServerHandshake::AwaitOpen(opened) = &state {
+                        self.tuned(opened.tuning);
+                    }
+                    self.stage = Stage::Server(config, state);
+                }
+                Err(cause) => self.refuse(cause, true),
+            },
+            stage => self.stage = stage,
+        }
+    }
+
+    pub(super) fn too_early(&mut self) {
+        let text = "expected a method of the handshake on channel 0";
+        let cause = match &self.stage {
+            Stage::Server(_, state) => state.too_early(),
+            _ => Cause::Refused(text.into()),
+        };
+        self.refuse(cause, true);
+    }
+
+    /// A fault before open: said only where the peer can read it. CONN-12, CONN-18
+    pub(super) fn refuse(&mut self, cause: Cause, aloud: bool) {
+        match cause {
+            Cause::Violation(violation) if aloud => {
+                self.start_close(&(&violation).into(), Cause::Violation(violation));
+            }
+            cause => {
+                self.events.push_back(Event::Closed(cause));
+                self.over();
+            }
+        }
+    }
+
+    /// The limits of tune-ok hold from the next frame on. TUNE-7, HB-6
+    pub(super) fn tuned(&mut self, tuning: Tuning) {
+        self.tuning = tuning;
+        let header_max = if self.side == Sender::Client {
+            tuning.header_limit()
+        } else {
+            0
+        };
+        self.decoder.set_limits(tuning.frame_limit(), header_max);
+        self.heartbeat.start(tuning.heartbeat(), self.now);
+    }
+
+    pub(super) fn opened(&mut self, opened: Opened) {
+        self.stage = Stage::Open;
+        self.until = None;
+        self.events.push_back(Event::Opened(opened));
+    }
+}
