@@ -24,7 +24,7 @@ use super::{
     args::ArgReader,
     domain::{ChannelId, MethodId},
     error::DecodeError,
-    frame::{FRAME_END, PROTOCOL_HEADER},
+    frame::{self, FRAME_END, PROTOCOL_HEADER},
     method::{Method, MethodRow},
     properties::ContentHeader,
     table::{FieldTable, FieldValue},
@@ -154,12 +154,10 @@ fn unit(octets: &Bytes, at: usize, spans: &mut Vec<Span>) -> usize {
         );
         return octets.len();
     }
-    payload(kind, &octets.slice(at..at + size), at, spans);
-    let end = octets.get(at + size).copied().unwrap_or_default();
-    let says = if end == FRAME_END {
-        String::new()
-    } else {
-        DecodeError::FrameEnd { found: end }.to_string()
+    let mistake = payload(kind, channel, &octets.slice(at..at + size), at, spans);
+    let says = match octets.get(at + size) {
+        Some(&found) if found != FRAME_END => DecodeError::FrameEnd { found }.to_string(),
+        _ => mistake.map_or(String::new(), |mistake| mistake.to_string()),
     };
     push(spans, at + size, 1, "frame-end", says);
     at + size + 1
@@ -183,37 +181,33 @@ const fn type_name(kind: u8) -> &'static str {
     }
 }
 
-fn payload(kind: u8, payload: &Bytes, at: usize, spans: &mut Vec<Span>) {
+/// Labels a payload. A mistake without octets of its own, as an argument that is missing, is returned: it is said at the
+/// frame-end.
+fn payload(
+    kind: u8,
+    channel: ChannelId,
+    payload: &Bytes,
+    at: usize,
+    spans: &mut Vec<Span>,
+) -> Option<DecodeError> {
     let mut reader = ArgReader::noting(payload);
     let result = match kind {
         1 => Method::read(&mut reader)
             .map(drop)
             .map_err(|(_, error)| error),
         2 => ContentHeader::read(&mut reader).map(drop),
-        _ => {
-            return push(
-                spans,
-                at,
-                payload.len(),
-                "body",
-                format!("\"{}\"", preview(payload)),
-            );
-        }
+        _ => frame::payload(kind, channel, payload.clone())
+            .map(|_| push(spans, at, payload.len(), "body", preview(payload)))
+            .map_err(|bad| bad.error),
     };
     for span in reader.into_spans() {
         expand(span.shifted(at), payload, at, spans);
     }
-    if let Err(error) = result {
-        let read = spans.last().map_or(at, |last| last.range.end);
-        unreadable(
-            spans,
-            read,
-            at + payload.len() - read,
-            "malformed",
-            error.to_string(),
-            payload,
-        );
-    }
+    let error = result.err()?;
+    let read = spans.last().map_or(at, |last| last.range.end);
+    let left = at + payload.len() - read;
+    unreadable(spans, read, left, "malformed", error.to_string(), payload);
+    (left == 0).then_some(error)
 }
 
 /// Octets without a meaning. If their method has credentials among its arguments, they may be these.
@@ -356,11 +350,8 @@ fn push(spans: &mut Vec<Span>, at: usize, octets: usize, label: &str, value: Str
 /// At most 64 octets of a body are ever printed.
 fn preview(octets: &[u8]) -> String {
     let shown = octets.get(..64).unwrap_or(octets).escape_ascii();
-    if octets.len() > 64 {
-        format!("{shown}...")
-    } else {
-        shown.to_string()
-    }
+    let more = if octets.len() > 64 { "..." } else { "" };
+    format!("\"{shown}{more}\"")
 }
 
 /// Octets in one row of a dump.
@@ -438,6 +429,44 @@ mod tests {
         #[test]
         fn spans_tile_anything(octets in prop::collection::vec(any::<u8>(), 0..100)) {
             assert_tiles(&octets.into());
+        }
+    }
+
+    #[test]
+    fn every_mistake_of_the_decoder_has_its_words() {
+        // TYPE-2, FRAME-4, FRAME-20, found by the fuzz target `annotator`: an argument that is missing has no octets to
+        // stand at, and what is wrong with a type or a channel is not in the payload.
+        let cases: [(&[u8], &str, &str); 5] = [
+            (
+                b"\x01\0\x01\0\0\0\x04\0\x3c\0\x50\xce",
+                "frame-end",
+                "the frame ends in the middle of a value",
+            ),
+            (
+                b"\x08\0\x01\0\0\0\0\xce",
+                "frame-end",
+                "a heartbeat frame has channel 0 and no payload",
+            ),
+            (
+                b"\x08\0\0\0\0\0\x01x\xce",
+                "malformed",
+                "a heartbeat frame has channel 0 and no payload",
+            ),
+            (b"\x09\0\0\0\0\0\0\xce", "frame-end", "unknown frame type 9"),
+            (
+                b"\x09\0\0\0\0\0\x01x\xce",
+                "malformed",
+                "unknown frame type 9",
+            ),
+        ];
+        for (octets, label, says) in cases {
+            let annotation = annotate(Bytes::from_static(octets), Redact::default());
+            let said = |span: &Span| span.label == label && span.value == says;
+            assert_eq!(
+                annotation.spans.iter().filter(|span| said(span)).count(),
+                1,
+                "{annotation}"
+            );
         }
     }
 
