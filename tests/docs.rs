@@ -139,6 +139,72 @@ fn every_rule_that_is_cited_is_written_down() {
     assert!(cited.len() > 200, "citations were found");
 }
 
+/// The tests of a source file: the modules under `#[cfg(test)]`, or all of it if it is a file of tests.
+fn tests_of(Page { path, text }: &Page) -> String {
+    if path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs") {
+        return text.clone();
+    }
+    let mut tests = String::new();
+    let mut inside = false;
+    for line in text.lines() {
+        inside |= line == "#[cfg(test)]";
+        if inside {
+            tests.extend([line, "\n"]);
+        }
+        inside &= line != "}";
+    }
+    tests
+}
+
+/// Sections 15 and 17 are not the protocol's: calls are a use of it, and contradictions no rules.
+const NOT_PROTOCOL: &[&str] = &["RPC", "DRT", "ERRATA"];
+
+/// How a row says that no test cites it, with a colon or a comma and the reason behind it.
+const EXCUSES: &[&str] = &["**Not here**", "**No test**"];
+
+#[test]
+fn every_rule_is_cited_by_a_test_or_says_why_not() {
+    // This file cites rules as examples of ids.
+    let files = pages(&["src", "tests"], &["rs"]);
+    let files = files.iter().filter(|page| page.path != "tests/docs.rs");
+    let cited: BTreeSet<String> = files
+        .map(tests_of)
+        .flat_map(|tests| {
+            let ids = rule_ids(&tests);
+            ids.iter()
+                .map(|(prefix, number)| format!("{prefix}-{number}"))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let rules = read("docs/rules.md");
+    let mut complaints = Vec::new();
+    let mut must = (0, 0);
+    for (id, cells) in rule_rows(&rules) {
+        if NOT_PROTOCOL.contains(&rule_ids(id)[0].0) {
+            continue;
+        }
+        let excuse = EXCUSES
+            .iter()
+            .find_map(|excuse| cells[1].split_once(excuse));
+        let reason = excuse.map(|(_, reason)| reason.trim_matches([':', ',', '.', ' ']));
+        match (cited.contains(id), reason) {
+            (false, None) => complaints.push(format!("{id}: no test cites it: {}", cells[1])),
+            (_, Some("")) => complaints.push(format!("{id}: it does not say why")),
+            (true, Some(_)) if cells[1].contains("**No test**") => {
+                complaints.push(format!("{id}: a test cites it"));
+            }
+            _ => {}
+        }
+        if cells[1].contains("MUST") {
+            must.0 += 1;
+            must.1 += i32::from(cited.contains(id));
+        }
+    }
+    none(&complaints);
+    println!("{} rules say MUST, tests cite {} of them", must.0, must.1);
+    assert!(must.0 > 80, "the rules were found: {}", must.0);
+}
+
 #[test]
 fn every_rule_has_its_cells_and_one_row() {
     let rules = read("docs/rules.md");

@@ -415,6 +415,25 @@ mod tests {
     }
 
     #[test]
+    fn empty_bodies_leave_nothing_behind() {
+        // SEC-9, CONTENT-6: however many come, what is kept of the content is the octets it has.
+        let mut assembler = Assembler::default();
+        let mut step = |frame| assembler.step(frame, Some(100)).unwrap();
+        step(publish());
+        step(header(3));
+        for octets in [&b"a"[..], b"b"] {
+            for _ in 0..10_000 {
+                assert!(matches!(step(body(b"")), Assembled::More));
+            }
+            step(body(octets));
+        }
+        let Assembler::AwaitBody { body, .. } = assembler else {
+            panic!("one octet is due")
+        };
+        assert!(matches!(body, Body::Several(pieces) if pieces.len() == 2));
+    }
+
+    #[test]
     fn one_body_frame_is_not_copied() {
         let octets = Bytes::from(vec![7; 5000]);
         let at = octets.as_ptr();

@@ -197,6 +197,13 @@ async fn ten_thousand_calls_in_flight_get_their_own_answers() {
     assert_eq!(broker.queue("rpc").unwrap().ready, 0);
 }
 
+#[tokio::test]
+async fn a_broker_listens_on_this_machine_unless_told_otherwise() {
+    // SEC-13
+    let broker = Broker::start().await.unwrap();
+    assert!(broker.address().ip().is_loopback());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_hangs_up_in_any_way_leaves_nothing() {
     // CLOSE-10, QUEUE-6

@@ -8,12 +8,12 @@ use std::{
 use amqp_rpc::{
     client::{ConnectOptions, Connection, Error},
     codec::*,
-    protocol::Cause,
+    protocol::{Cause, Greeting},
     rpc::{RpcClient, RpcError},
 };
 use tokio::io::AsyncWriteExt;
 
-use super::peer::{Noted, Peer, ResetAtEnd, cause, method};
+use super::peer::{Noted, Peer, ResetAtEnd, cause, delivery, method};
 
 /// Lets eight kinds of waiters wait, ends the connection with these octets, and says what each of them heard.
 async fn woken_by(last_words: &[u8]) -> Vec<Cause> {
@@ -256,6 +256,46 @@ async fn a_handshake_that_ends_badly_is_named_however_it_ends() {
             "broken from octet {breaks} on"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_the_version_is_read_before_the_reset_is_believed() {
+    // HDR-5, HDR-6: not even the client's own header may have left.
+    for breaks in [0, usize::MAX] {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (reader, writer) = tokio::io::split(near);
+        let mut writer = Noted::new(writer, &Arc::new(Mutex::new(Vec::new())));
+        writer.breaks = breaks;
+        let opening = Connection::over(ResetAtEnd(reader), writer, ConnectOptions::default());
+        let refusing = async move {
+            let mut peer = Peer::new(far);
+            peer.writer
+                .write_all(b"AMQP\x00\x01\x00\x00")
+                .await
+                .unwrap();
+        };
+        let (opened, ()) = tokio::join!(opening, refusing);
+        let other = Cause::NotAmqp(Greeting::OtherVersion([0, 1, 0, 0]));
+        assert_eq!(cause(opened.map(drop)), other);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_said_close_hears_the_rest_before_it_hangs_up() {
+    // CLOSE-6, CLOSE-11: its sending half stays open until close-ok is here, whatever comes before that.
+    let (connection, mut peer) = Peer::pair(ConnectOptions::default(), 1 << 16).await;
+    let _channel = peer.serving(connection.open_channel()).await.unwrap();
+    let broker = async {
+        peer.expect("connection.close").await;
+        peer.say(delivery(&ConsumerTag::default(), 1, b"late"))
+            .await;
+        let quiet = tokio::time::timeout(Duration::from_secs(5), peer.reader.frame()).await;
+        assert!(quiet.is_err(), "neither a frame nor the end: {quiet:?}");
+        peer.say(method(0, ConnectionCloseOk::default())).await;
+        assert_eq!(peer.reader.frame().await, None);
+    };
+    let (closed, ()) = tokio::join!(connection.close(), broker);
+    closed.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -336,6 +336,7 @@ async fn an_ack_belongs_to_its_channel_and_not_to_the_number_of_it() {
 /// Over a real socket, with every write looked at: what leaves are whole frames, whatever was dropped.
 #[tokio::test]
 async fn a_dropped_publish_tears_no_content_on_a_socket() -> io::Result<()> {
+    // FRAME-18, CONTENT-13
     let broker = Broker::start().await?;
     let (reader, writer) = tokio::net::TcpStream::connect(broker.address())
         .await?

@@ -6,7 +6,7 @@ use amqp_rpc::{
     broker::Broker,
     client::{Channel, Confirm, ConnectOptions, Connection, Consumer, Error, Received},
     codec::*,
-    rpc::{RpcClient, RpcError},
+    rpc::{RpcClient, RpcError, RpcServer},
     short,
 };
 use bytes::BytesMut;
@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::peer::{Peer, Wire, blames, delivery, flood, method};
+use super::peer::{Peer, Wire, answer, blames, delivery, flood, method};
 
 const LIMIT: Duration = Duration::from_secs(3);
 const DELIVERIES: u64 = 3000;
@@ -63,6 +63,73 @@ async fn stalled() -> Stalled {
         reader,
         flood,
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn deliveries_may_stand_right_behind_consume_ok() {
+    // CONS-4: in the same segment, before the program can have heard of the reply.
+    let (connection, mut peer) = Peer::pair(ConnectOptions::default(), 1 << 16).await;
+    let channel = peer.serving(connection.open_channel()).await.unwrap();
+    let broker = async {
+        peer.grant("basic.qos").await;
+        let (_, Method::BasicConsume(consume)) = peer.expect("basic.consume").await else {
+            unreachable!()
+        };
+        let consumer_tag = consume.consumer_tag;
+        let mut octets = delivery(&consumer_tag, 1, b"first");
+        octets.extend_from_slice(&delivery(&consumer_tag, 2, b"second"));
+        let mut reply = method(1, BasicConsumeOk { consumer_tag });
+        reply.extend_from_slice(&octets);
+        peer.say(reply).await;
+    };
+    let (consumer, ()) = tokio::join!(channel.consume("q"), broker);
+    let mut consumer = consumer.unwrap();
+    for body in [&b"first"[..], b"second"] {
+        assert_eq!(consumer.next().await.unwrap().unwrap().body(), body);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_consumes_when_its_prefetch_is_set() {
+    // QOS-4: who sends both at once may find its limit forgotten.
+    let (connection, mut peer) = Peer::pair(ConnectOptions::default(), 1 << 16).await;
+    let broker = async {
+        let qos = loop {
+            let (channel, request) = peer.reader.method().await;
+            if request.name() == "basic.qos" {
+                break channel;
+            }
+            let reply = answer(&request).expect("an answer");
+            peer.say(method(channel.0, reply)).await;
+        };
+        let quiet = tokio::time::timeout(LIMIT, peer.reader.frame()).await;
+        assert!(quiet.is_err(), "{quiet:?}");
+        peer.say(method(qos.0, BasicQosOk::default())).await;
+        peer.grant("basic.consume").await;
+    };
+    let (server, ()) = tokio::join!(RpcServer::new(&connection, "q"), broker);
+    assert!(server.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_requeue_bit_of_a_confirm_means_nothing() {
+    // CONF-11
+    let (connection, mut peer) = Peer::pair(ConnectOptions::default(), 1 << 16).await;
+    let setup = async {
+        let channel = connection.open_channel().await.unwrap();
+        channel.confirm_select().await.unwrap();
+        let publish = BasicPublish::default();
+        let confirmation = channel.publish_confirmed(publish, "x").await.unwrap();
+        (channel, confirmation)
+    };
+    let (_channel, confirmation) = peer.serving(setup).await;
+    let nack = BasicNack {
+        delivery_tag: DeliveryTag(1),
+        requeue: true,
+        ..Default::default()
+    };
+    peer.say(method(1, nack)).await;
+    assert_eq!(confirmation.outcome().await.unwrap(), Confirm::Nack);
 }
 
 #[tokio::test(start_paused = true)]

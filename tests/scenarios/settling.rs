@@ -158,7 +158,7 @@ pub async fn ack_multiple(world: World) {
     assert_eq!(ready(&channel, &queue).await, lines(&[("3", true), ("4", true)]));
 }
 
-/// ACK-3, ACK-6
+/// ACK-3, ACK-6, ACK-8: nothing answers an ack, and a wrong one costs its channel.
 pub async fn unknown_delivery_tag(world: World) {
     let ack = |tag, multiple| BasicAck { delivery_tag: DeliveryTag(tag), multiple }.into();
     let faults: [(Method, u64); 5] = [

@@ -36,7 +36,8 @@ pub struct Pair {
     pub now: Instant,
     inbound: [BytesMut; 2],
     seen: usize,
-    puppet: bool,
+    /// This side's core is told nothing: the test speaks for it.
+    puppet: Option<Side>,
 }
 
 impl Pair {
@@ -52,7 +53,7 @@ impl Pair {
             now,
             inbound: Default::default(),
             seen: 0,
-            puppet: false,
+            puppet: None,
         }
     }
 
@@ -70,7 +71,15 @@ impl Pair {
     pub fn with_puppet_client() -> Self {
         let mut pair = Self::new(ClientConfig::default(), ServerConfig::default());
         pair.client.transmit(&mut BytesMut::new());
-        pair.puppet = true;
+        pair.puppet = Some(Side::Client);
+        pair
+    }
+
+    /// Behind the client's header, with a broker that will say nothing of its own: the test speaks for it.
+    pub fn with_puppet_broker() -> Self {
+        let mut pair = Self::new(ClientConfig::default(), ServerConfig::default());
+        pair.client.transmit(&mut BytesMut::new());
+        pair.puppet = Some(Side::Broker);
         pair
     }
 
@@ -109,7 +118,7 @@ impl Pair {
         }
         self.wire
             .extend(frames(&said).into_iter().map(|frame| (from, frame)));
-        if self.puppet && from == Side::Broker {
+        if self.puppet.is_some_and(|puppet| puppet != from) {
             return true;
         }
         inbound.extend_from_slice(&said);
