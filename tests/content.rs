@@ -17,11 +17,11 @@ fn publish() -> Payload {
 }
 
 fn header(body_size: u64) -> Payload {
-    Payload::Header(Box::new(ContentHeader {
+    Payload::Header(ContentHeader {
         class_id: BASIC_CLASS,
         body_size,
         ..Default::default()
-    }))
+    })
 }
 
 fn body(octets: &'static [u8]) -> Payload {

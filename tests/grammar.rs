@@ -240,10 +240,10 @@ fn any_priority_is_carried() {
             priority: Some(priority),
             ..Default::default()
         };
-        let header = Payload::Header(Box::new(ContentHeader {
-            properties,
+        let header = Payload::Header(ContentHeader {
+            properties: Box::new(properties),
             ..Default::default()
-        }));
+        });
         assert_eq!(
             decode(encode(1, header.clone())).unwrap().unwrap().payload,
             header

@@ -35,11 +35,12 @@ fn main() -> ExitCode {
 async fn serve(arguments: Arguments) -> Result<(), Failure> {
     let broker = Broker::bind(&arguments.listen, BrokerOptions::default()).await;
     let broker = broker.map_err(|error| sentence::of_bind(&error, &arguments.listen))?;
+    let stop = stop_signal();
     say(format_args!(
         " [*] Broker at {} (in memory). To exit press CTRL+C",
         broker.uri()
     ));
-    stop_signal().await;
+    stop.await;
     broker.shutdown().await;
     Ok(())
 }

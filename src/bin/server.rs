@@ -86,9 +86,10 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
     }
     let server = RpcServer::with_options(&connection, arguments.queue, options).await;
     let server = server.map_err(|error| sentence::of_operation(&error))?;
+    let stop = asked_to_stop();
     say(" [x] Awaiting RPC requests");
     server
-        .serve(fib::serve, asked_to_stop())
+        .serve(fib::serve, stop)
         .await
         .map_err(|error| sentence::of_operation(&error))?;
     connection
@@ -102,10 +103,13 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
 }
 
 /// Work in hand may take a while to finish, and nobody should wonder why nothing happens.
-async fn asked_to_stop() {
-    stop_signal().await;
-    tokio::spawn(async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        eprintln!("Finishing the request in hand; CTRL+C again ends at once.");
-    });
+fn asked_to_stop() -> impl Future<Output = ()> {
+    let stopped = stop_signal();
+    async {
+        stopped.await;
+        tokio::spawn(async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            eprintln!("Finishing the request in hand; CTRL+C again ends at once.");
+        });
+    }
 }

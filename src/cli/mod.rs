@@ -130,36 +130,56 @@ pub fn options(url: Option<&str>) -> Result<Option<ConnectOptions>, Failure> {
     })
 }
 
-/// Waits for Ctrl-C, or for SIGTERM. A second one ends the process at once.
+/// Listens for Ctrl-C and SIGTERM from now on, and waits for the first. A second one ends the process at once.
 ///
 /// # Cancel safety
 /// Cancel safe; dropped before the first signal, it leaves signals as they were caught: unheard.
-pub async fn stop_signal() {
-    interrupted().await;
-    tokio::spawn(async {
-        interrupted().await;
-        exit(Status::Interrupted as i32);
-    });
+pub fn stop_signal() -> impl Future<Output = ()> + Send {
+    let mut signals = Signals::listen();
+    async move {
+        signals.next().await;
+        tokio::spawn(async move {
+            signals.next().await;
+            exit(Status::Interrupted as i32);
+        });
+    }
 }
 
 #[cfg(unix)]
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        return std::future::pending().await; // then the default action ends the process
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+struct Signals(Option<[tokio::signal::unix::Signal; 2]>);
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let both = signal(SignalKind::interrupt())
+            .and_then(|first| Ok([first, signal(SignalKind::terminate())?]));
+        Self(both.ok()) // without them the default action ends the process
+    }
+
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some([interrupt, terminate]) => tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            },
+            None => std::future::pending().await,
+        }
     }
 }
 
 #[cfg(not(unix))]
-async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await; // then the default action ends the process
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> Self {
+        Self
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await; // without it the default action ends the process
+        }
     }
 }

@@ -1023,11 +1023,11 @@ impl Lie {
         let declare_ok = || Method::from(QueueDeclareOk::default());
         let method = |method: Method| Payload::Method(method);
         let header = |body_size| {
-            Payload::Header(Box::new(ContentHeader {
+            Payload::Header(ContentHeader {
                 class_id: BASIC_CLASS,
                 body_size,
                 ..ContentHeader::default()
-            }))
+            })
         };
         let body = || Payload::Body(Bytes::from_static(b"abc"));
         let here = |payloads: Vec<Payload>| -> Vec<(u16, Payload)> {
