@@ -118,6 +118,7 @@ fn every_rule_that_is_cited_is_written_down() {
         "tests",
         "fuzz/README.md",
         "fuzz/fuzz_targets",
+        "fuzz/src",
     ];
     let mut complaints = Vec::new();
     let mut cited = BTreeSet::new();
@@ -144,14 +145,13 @@ fn tests_of(Page { path, text }: &Page) -> String {
     if path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs") {
         return text.clone();
     }
-    let mut tests = String::new();
-    let mut inside = false;
-    for line in text.lines() {
-        inside |= line == "#[cfg(test)]";
-        if inside {
-            tests.extend([line, "\n"]);
+    let (mut tests, mut lines) = (String::new(), text.lines().peekable());
+    while let Some(line) = lines.next() {
+        let opens = |next: &&str| next.starts_with("mod ") && next.ends_with('{');
+        if line == "#[cfg(test)]" && lines.peek().is_some_and(opens) {
+            let module = lines.by_ref().take_while(|line| *line != "}");
+            tests.extend(module.flat_map(|line| [line, "\n"]));
         }
-        inside &= line != "}";
     }
     tests
 }
@@ -553,6 +553,17 @@ fn a_dump_that_is_wrong_is_noticed() {
     let shown = annotate(octets(&broken).unwrap(), Redact::Nothing).to_string();
     assert_eq!(fault(&dump(shown.clone(), Some(501))), None);
     assert!(fault(&dump(shown, Some(502))).is_some());
+}
+
+#[test]
+fn the_tests_of_a_file_are_told_from_the_rest_of_it() {
+    let page = |path: &str| Page {
+        path: path.into(),
+        text: "#[cfg(test)]\nmod tests;\n// A-1\n#[cfg(test)]\nmod tests {\n// B-2\n}\n// C-3\n"
+            .into(),
+    };
+    assert_eq!(tests_of(&page("src/x.rs")), "mod tests {\n// B-2\n");
+    assert!(tests_of(&page("src/x/tests/y.rs")).contains("C-3"));
 }
 
 #[test]

@@ -586,6 +586,7 @@ struct Party {
     side: Side,
     core: Connection,
     model: End,
+    began: Instant,
     /// Deliveries that are not acknowledged: a broker's that it sent, a client's that it heard. ACK-1
     unacked: BTreeMap<u16, Ledger<()>>,
     /// Requests that a broker has heard and not answered.
@@ -637,6 +638,7 @@ impl World {
             side,
             core,
             model: End::new(side),
+            began: now,
             unacked: BTreeMap::new(),
             unanswered: BTreeMap::new(),
         };
@@ -679,7 +681,8 @@ impl World {
             Action::Misuse(side, n) => self.party(side).misuse(channel(n)),
             Action::Lie(side, n, lie) => {
                 self.honest &= !matches!(lie, Lie::Open | Lie::CloseOk);
-                lie.tell(side, channel(n), &mut self.transits[side as usize]);
+                let channel = u16::from(n) % (CHANNEL_MAX + 2) + 1; // more of them than there may be
+                lie.tell(side, channel, &mut self.transits[side as usize]);
             }
             Action::Carry(side, frames, piece) => self.carry(side, frames, piece),
             Action::Wait(seconds) => self.wait(seconds.into()),
@@ -940,7 +943,8 @@ impl Party {
         let stage = self.model.stage;
         assert_eq!(self.core.is_over(), stage == Stage::Over);
         assert_eq!(self.core.is_closing(), stage != Stage::Open);
-        assert_eq!(self.core.deadline().is_some(), self.model.until.is_some());
+        let until = self.model.until.map(Duration::from_secs);
+        assert_eq!(self.core.deadline(), until.map(|until| self.began + until));
         assert_eq!(self.core.unsent(), 0);
         assert!(self.model.lanes.len() <= usize::from(CHANNEL_MAX));
         for channel in 0..=CHANNEL_MAX + 1 {
@@ -1008,7 +1012,6 @@ impl Request {
 impl Lie {
     /// Puts its octets on the wire.
     fn tell(self, side: Side, channel: u16, transit: &mut Transit) {
-        let channel = channel.max(1);
         let other = channel % CHANNEL_MAX + 1;
         let by_side = |client: Method, broker: Method| match side {
             Side::Client => client,
