@@ -135,9 +135,10 @@ fn number(u: &mut Unstructured, octets: usize) -> Result<Vec<u8>> {
 }
 
 fn short(u: &mut Unstructured, out: &mut Vec<u8>) -> Result<()> {
-    let text = match u.int_in_range(0..=7)? {
+    let text = match u.int_in_range(0..=9)? {
         0 => octets(u, 255)?,
         1 => vec![b'x'; *u.choose(&[37, 38, 39, 254, 255])?],
+        2..=4 => vec![u.int_in_range(b'a'..=b'z')?; u.int_in_range(1..=3)?],
         _ => u.choose(&WORDS)?.as_bytes().to_vec(),
     };
     out.push(u8::try_from(text.len()).unwrap_or(0));
