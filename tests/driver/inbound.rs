@@ -118,18 +118,19 @@ async fn the_requeue_bit_of_a_confirm_means_nothing() {
     let setup = async {
         let channel = connection.open_channel().await.unwrap();
         channel.confirm_select().await.unwrap();
-        let publish = BasicPublish::default();
-        let confirmation = channel.publish_confirmed(publish, "x").await.unwrap();
-        (channel, confirmation)
+        channel
     };
-    let (_channel, confirmation) = peer.serving(setup).await;
+    let channel = peer.serving(setup).await;
+    let publishing = channel.publish_confirmed(BasicPublish::default(), "x");
+    let (confirmation, _) = tokio::join!(publishing, peer.reader.publish());
     let nack = BasicNack {
         delivery_tag: DeliveryTag(1),
         requeue: true,
         ..Default::default()
     };
     peer.say(method(1, nack)).await;
-    assert_eq!(confirmation.outcome().await.unwrap(), Confirm::Nack);
+    let outcome = confirmation.unwrap().outcome().await;
+    assert_eq!(outcome.unwrap(), Confirm::Nack);
 }
 
 #[tokio::test(start_paused = true)]
