@@ -1,7 +1,7 @@
 //! What users ask for: a command becomes a method, and whoever waits for the reply is written down.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, OnceLock},
 };
 
@@ -35,7 +35,7 @@ impl Session {
                 let open = ChannelOpen::default().into();
                 let waiting = Owed::by(&open).map(|owed| (owed, Waiter::Open(reply)));
                 let waiting = waiting.into_iter().collect();
-                let (consumers, confirms) = (HashMap::new(), None);
+                let (consumers, confirms) = (BTreeMap::new(), None);
                 let shared = Arc::new(shared);
                 self.channels.insert(
                     id,

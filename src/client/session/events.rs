@@ -1,7 +1,7 @@
 //! What the broker says: a reply goes to its caller, a delivery to its consumer, a confirm to its publish, and a close
 //! to everyone who waits.
 
-use std::{collections::hash_map::Entry, sync::PoisonError};
+use std::{collections::btree_map::Entry, sync::PoisonError};
 
 use tokio::sync::mpsc;
 use tracing::{debug, trace, warn};
@@ -210,7 +210,7 @@ impl ChannelState {
                 Waiter::Nobody => {}
             }
         }
-        for (_, inbox) in self.consumers.drain() {
+        for (_, inbox) in std::mem::take(&mut self.consumers) {
             inbox.end(ConsumerEnd::Failed(error.clone()));
         }
         for (_, confirm) in self.confirms.iter_mut().flat_map(Ledger::drain) {

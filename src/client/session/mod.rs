@@ -7,7 +7,7 @@ mod commands;
 mod events;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -177,7 +177,7 @@ struct ChannelState {
     waiting: VecDeque<(Owed, Waiter)>,
     /// Who waits for the close-ok, after everyone else was told that the channel is over.
     closing: Option<oneshot::Sender<Answer>>,
-    consumers: HashMap<ConsumerTag, Inbox>,
+    consumers: BTreeMap<ConsumerTag, Inbox>,
     confirms: Option<Ledger<Confirming>>,
 }
 
