@@ -11,10 +11,8 @@ use super::{
     session::{Command, Confirm, Confirming, Publish, Returned},
 };
 use crate::{
-    codec::{
-        BASIC_CLASS, BasicPublish, ConfirmSelect, ContentHeader, Properties, ReplyCode, ShortString,
-    },
-    protocol::{Message, Violation},
+    codec::{BASIC_CLASS, BasicPublish, ConfirmSelect, ContentHeader, Properties, ShortString},
+    protocol::Message,
 };
 
 /// Returned messages that may wait to be taken.
@@ -119,21 +117,9 @@ impl Channel {
             body_size: 0,
             properties,
         };
-        let (size, limit) = (
-            header.encoded_len(),
-            self.handle().connection().opened.tuning.body_limit(),
-        );
-        if size <= limit {
-            return Ok(header.properties);
-        }
-        let text = format!("the properties take {size} octets, a frame has room for {limit}");
-        Err(Violation::ours(
-            ReplyCode::CONTENT_TOO_LARGE,
-            self.id(),
-            BasicPublish::ID,
-            text,
-        )
-        .into())
+        let tuning = self.handle().connection().opened.tuning;
+        tuning.fit_header(self.id(), BasicPublish::ID, &header)?;
+        Ok(header.properties)
     }
 
     /// From now on the broker acknowledges each publish on this channel. CONF-1

@@ -12,7 +12,11 @@
 
 use std::time::Duration;
 
-use crate::codec::{ConnectionTune, ConnectionTuneOk, FRAME_MIN_SIZE, FRAME_OVERHEAD};
+use super::error::Violation;
+use crate::codec::{
+    ChannelId, ConnectionTune, ConnectionTuneOk, ContentHeader, FRAME_MIN_SIZE, FRAME_OVERHEAD,
+    MethodId, ReplyCode,
+};
 
 /// The limits of a connection, offered or in force. The default is what RabbitMQ offers. TUNE-11
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +112,29 @@ impl Tuning {
     /// The most octets of a body in one frame. CONTENT-3
     pub fn body_limit(self) -> usize {
         usize::try_from(self.frame_limit().saturating_sub(FRAME_OVERHEAD)).unwrap_or(usize::MAX)
+    }
+
+    /// The octets of a content header's payload, if they fit a frame: a header is never split. CONTENT-15
+    ///
+    /// # Errors
+    /// 311, with the size and the room there is.
+    pub(crate) fn fit_header(
+        self,
+        channel: ChannelId,
+        method: MethodId,
+        header: &ContentHeader,
+    ) -> Result<usize, Violation> {
+        let (size, limit) = (header.encoded_len(), self.body_limit());
+        if size <= limit {
+            return Ok(size);
+        }
+        let text = format!("the properties take {size} octets, a frame has room for {limit}");
+        Err(Violation::ours(
+            ReplyCode::CONTENT_TOO_LARGE,
+            channel,
+            method,
+            text,
+        ))
     }
 
     /// The longest content header frame a client accepts: RabbitMQ never splits one. FRAME-19

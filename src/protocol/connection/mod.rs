@@ -298,21 +298,11 @@ impl Connection {
             body_size,
             properties: properties.into(),
         };
-        let limit = self.tuning.body_limit();
-        let size = header.encoded_len();
-        if size > limit {
-            let text = format!("the properties take {size} octets, a frame has room for {limit}");
-            return Err(Violation::ours(
-                ReplyCode::CONTENT_TOO_LARGE,
-                channel,
-                method.id(),
-                text,
-            ));
-        }
+        let size = self.tuning.fit_header(channel, method.id(), &header)?;
         self.say(channel, &method);
         trace!(%channel, size = header.body_size, properties = %header.properties, "sent a header");
         encode_header(channel, &header, size, &mut self.outbound);
-        for octets in bodies(body, limit) {
+        for octets in bodies(body, self.tuning.body_limit()) {
             encode_body(channel, octets, &mut self.outbound);
         }
         Ok(())
