@@ -221,3 +221,25 @@ async fn a_socket_that_takes_no_octet_is_a_broken_one() {
     let opened = amqp_rpc::client::Connection::over(near, Nothing, options).await;
     assert!(matches!(cause(opened.map(drop)), Cause::Io(_)));
 }
+
+/// CONTENT-15: a header is never split, so whoever publishes hears of it, and nothing of it is sent.
+#[tokio::test]
+async fn properties_that_fit_no_frame_are_refused_to_their_publisher() {
+    let broker = amqp_rpc::broker::Broker::start().await.unwrap();
+    let connection = broker.connect().await.unwrap();
+    let channel = connection.open_channel().await.unwrap();
+    let mut headers = FieldTable::EMPTY;
+    headers.insert(amqp_rpc::short!("long"), "x".repeat(131_072));
+    let properties = Properties {
+        headers: Some(headers),
+        ..Default::default()
+    };
+    let message = amqp_rpc::client::Message::new(properties, "body");
+    let refused = channel.publish("", "anywhere", message).await.unwrap_err();
+    assert_eq!(
+        refused.code(),
+        Some(ReplyCode::CONTENT_TOO_LARGE),
+        "{refused}"
+    );
+    channel.qos(1).await.unwrap(); // the channel goes on
+}
