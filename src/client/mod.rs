@@ -31,11 +31,12 @@
 //! Every wait has a deadline, and everyone who waits wakes with the first cause when a channel or the connection is
 //! over.
 //!
-//! Reading order: [`options`], `dial`, [`channel`], [`publish`], [`consumer`], `inbox`, `handle`, `session`, [`error`].
+//! Reading order: [`options`], [`endpoints`], `dial`, [`channel`], [`publish`], [`consumer`], `inbox`, `handle`, `session`, [`error`].
 
 pub mod channel;
 pub mod consumer;
 mod dial;
+pub mod endpoints;
 pub mod error;
 mod handle;
 mod inbox;
@@ -55,6 +56,7 @@ use tracing::{Instrument, debug_span};
 pub use self::{
     channel::{Channel, Got},
     consumer::{Acker, Consumer, Delivery, Received},
+    endpoints::Endpoints,
     error::Error,
     options::ConnectOptions,
     publish::{Confirmation, Returns},

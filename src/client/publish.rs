@@ -187,8 +187,16 @@ impl Confirmation {
     /// # Cancel safety
     /// A dropped future changes nothing: the message was sent.
     pub async fn outcome(self) -> Result<Confirm, Error> {
+        let handle = self.handle.clone();
+        handle
+            .connection()
+            .within("basic.publish", self.settled())
+            .await
+    }
+
+    /// The same for a caller that has a deadline of its own.
+    pub(crate) async fn settled(self) -> Result<Confirm, Error> {
         let Self { outcome, handle } = self;
-        let wait = async { outcome.await.unwrap_or_else(|_| Err(handle.over())) };
-        handle.connection().within("basic.publish", wait).await
+        outcome.await.unwrap_or_else(|_| Err(handle.over()))
     }
 }
