@@ -6,7 +6,7 @@ use amqp_rpc::{
     cli::{self, Failure, Flavor, Status, fib, run, say, sentence, stop_signal},
     client::Connection,
     codec::ShortString,
-    rpc::{QueueType, RpcClient, queue},
+    rpc::{CallOptions, QueueType, RpcClient, queue},
 };
 use clap::Parser;
 
@@ -100,7 +100,7 @@ async fn call(connection: &Connection, arguments: Arguments) -> Result<(), Failu
     let rpc = RpcClient::new(connection).await.map_err(failed)?;
     say(format_args!(" [x] Requesting fib({n})"));
     let reply = rpc
-        .call_within(limit, name, n.to_string())
+        .call_with(CallOptions::within(limit), name, n.to_string())
         .await
         .map_err(|error| sentence::of_call(&error))?;
     say(format_args!(

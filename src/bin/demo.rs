@@ -1,6 +1,6 @@
 //! The whole conversation on one page: a broker, a server and a client in one process, and every frame they exchange.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use amqp_rpc::{
     broker::{Broker, BrokerOptions, NameSource, VhostOptions},
@@ -10,7 +10,7 @@ use amqp_rpc::{
         fib, run, say, sentence,
     },
     client::{ConnectOptions, Connection, Error},
-    rpc::{RpcClient, RpcClientOptions, RpcServer},
+    rpc::{ReplyMode, RpcClient, RpcClientOptions, RpcServer},
     short,
 };
 use anstyle::{AnsiColor, Style};
@@ -85,7 +85,9 @@ async fn demo(Arguments { n, hex }: Arguments) -> Result<(), Failure> {
         "a queue for replies, named by the broker and for this connection alone",
     );
     let options = RpcClientOptions {
+        reply_mode: ReplyMode::ExclusiveQueue,
         correlation_id: || short!("00000000-0000-4000-8000-000000000001"),
+        clock: || Duration::from_hours(24 * 365 * 57),
         ..Default::default()
     };
     let rpc = RpcClient::with_options(&client_connection, options)

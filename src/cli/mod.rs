@@ -74,10 +74,18 @@ pub enum Status {
     Timeout = 5,
     /// The server answered with an error.
     Remote = 6,
-    /// The connection or the channel was lost on the way.
+    /// The connection was lost on the way.
     Lost = 7,
     /// The broker refused the login or the virtual host.
     Refused = 8,
+    /// The channel was closed, and the connection was not.
+    ChannelClosed = 9,
+    /// The reply is not what was expected.
+    NotUnderstood = 10,
+    /// The broker refused the request, since its queue is full.
+    QueueFull = 11,
+    /// The request cannot be sent as it is.
+    NotSent = 12,
     /// Ctrl-C, as a shell has it: 128 + SIGINT.
     Interrupted = 130,
 }

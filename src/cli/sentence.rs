@@ -7,7 +7,7 @@ use crate::{
     client::{ConnectOptions, Error},
     codec::{MethodId, ReplyCode},
     protocol::Cause,
-    rpc::RpcError,
+    rpc::{NoReply, RpcError},
 };
 
 /// Why there is no connection.
@@ -156,33 +156,19 @@ fn inequivalent(text: &str) -> Option<String> {
     ))
 }
 
-/// Why a call has no result.
+/// Why a call has no result: one sentence and one exit status for each outcome.
 pub fn of_call(error: &RpcError) -> Failure {
     match error {
         RpcError::Unroutable { queue, .. } => no_queue(&queue.to_string()),
-        RpcError::Timeout {
-            queue,
-            elapsed,
-            consumers: Some(0),
-            ..
-        } => {
-            let text = format!(
-                "No reply within {} s: nobody consumes from '{queue}'.",
-                elapsed.as_secs()
-            );
-            Failure::new(Status::NoServer, text)
+        RpcError::Refused { queue } => {
+            let text = format!("The broker refused the request: queue '{queue}' is full.");
+            Failure::new(Status::QueueFull, text)
         }
-        RpcError::Timeout {
-            elapsed, consumers, ..
-        } => {
-            let why = match consumers {
-                Some(1) => "the server is busy or slow",
-                Some(_) => "the servers are busy or slow",
-                None => "the broker did not say in time whether a server is there",
-            };
+        RpcError::Timeout(no_reply) => {
             let text = format!(
-                "No reply within {} s: {why}. --timeout gives more time.",
-                elapsed.as_secs()
+                "No reply within {} s: {}",
+                no_reply.elapsed.as_secs(),
+                why_late(no_reply)
             );
             Failure::new(Status::Timeout, text)
         }
@@ -190,15 +176,66 @@ pub fn of_call(error: &RpcError) -> Failure {
             Status::Remote,
             format!("The server answered with an error: {message}."),
         ),
-        RpcError::Lost(error) => {
-            let Failure { sentence, status } = of_operation(error);
-            Failure::new(
-                status,
-                format!("{sentence} The call may have been executed."),
+        RpcError::ConnectionLost {
+            cause,
+            maybe_executed,
+        } => executed(of_operation(cause), *maybe_executed),
+        RpcError::ChannelClosed {
+            cause,
+            maybe_executed,
+        } => {
+            let Failure { sentence, .. } = of_operation(cause);
+            executed(
+                Failure::new(Status::ChannelClosed, sentence),
+                *maybe_executed,
             )
         }
-        RpcError::NotSent(error) => of_operation(error),
+        RpcError::Decode(why) => Failure::new(
+            Status::NotUnderstood,
+            format!("A reply came that cannot be understood: {why}."),
+        ),
+        RpcError::ShutDown { maybe_executed } => executed(
+            Failure::new(Status::Interrupted, "The client was stopped."),
+            *maybe_executed,
+        ),
+        RpcError::NotSent(error) => {
+            let text = format!("The request cannot be sent: {error}.");
+            Failure::new(Status::NotSent, text)
+        }
     }
+}
+
+fn executed(Failure { sentence, status }: Failure, maybe: bool) -> Failure {
+    let call = if maybe {
+        "The call may have been executed."
+    } else {
+        "The call was not executed."
+    };
+    Failure::new(status, format!("{sentence} {call}"))
+}
+
+/// Whose fault it was, as far as anybody can tell.
+fn why_late(no_reply: &NoReply) -> String {
+    let NoReply {
+        queue,
+        confirmed,
+        blocked,
+        consumers,
+        ..
+    } = no_reply;
+    if let Some(reason) = blocked {
+        return format!("the broker takes no requests now ({reason}).");
+    }
+    if !confirmed {
+        return "the broker has not confirmed the request.".into();
+    }
+    let servers = match consumers {
+        Some(0) => return format!("queue '{queue}' exists, but nobody consumes from it."),
+        Some(1) => "the server is busy or slow",
+        Some(_) => "the servers are busy or slow",
+        None => "the broker did not say in time whether a server is there",
+    };
+    format!("{servers}. --timeout gives more time.")
 }
 
 /// No queue: no server has ever been there.

@@ -1,128 +1,97 @@
 //! The caller's side: publish a request, wait for the reply that carries its id.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
+    select,
+    sync::watch,
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
-use tracing::debug;
-use uuid::Uuid;
 
 use super::{
-    ERROR_KIND, ERROR_TYPE,
-    deadline::{Deadline, expiration},
+    call::{CallOptions, RpcClientOptions, random_id},
+    deadline::{self, Deadline},
     error::RpcError,
-    queue::look_up,
+    keeper::Keeper,
+    no_reply::NoReply,
+    reconnect::ConnectionState,
+    replies::ReplyAddress,
+    stats::{Counters, RpcStats},
 };
 use crate::{
-    client::{Cause, Channel, Connection, Consumer, Error, Message, Received, Returned, Returns},
-    codec::{BasicConsume, BasicPublish, QueueDeclare, ShortString},
+    client::{Confirm, Connection, Endpoints, Error, Message},
+    codec::ShortString,
 };
-
-/// How long the broker may take to say how many servers there are, once a call has failed already.
-const LOOK_UP_LIMIT: Duration = Duration::from_millis(500);
-
-/// How a client calls.
-#[derive(Debug, Clone)]
-pub struct RpcClientOptions {
-    /// How long a call waits for its reply, unless the call says otherwise: 5 s.
-    pub timeout: Duration,
-    /// Makes the id of a call; never the same one twice (RPC-3). A random UUID.
-    pub correlation_id: fn() -> ShortString,
-}
-
-impl Default for RpcClientOptions {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(5),
-            correlation_id: random_id,
-        }
-    }
-}
-
-fn random_id() -> ShortString {
-    let mut buffer = Uuid::encode_buffer();
-    let text = Uuid::new_v4().hyphenated().encode_lower(&mut buffer);
-    ShortString::truncated(text)
-}
 
 /// Calls servers through their queues. Clone it and call from as many tasks as you like: thousands of calls can be in
 /// flight on one connection.
 ///
 /// ```no_run
-/// use amqp_rpc::{client::Connection, rpc::RpcClient};
+/// use amqp_rpc::rpc::RpcClient;
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 ///
-/// let connection = Connection::open("amqp://localhost").await?;
-/// let rpc = RpcClient::new(&connection).await?;
-/// let reply = rpc.call("rpc_queue", "30").await?;
+/// let rpc = RpcClient::connect("amqp://localhost").await?;
+/// let reply = rpc.call("rpc_queue", "30").await?; // within 5 s, or an error that says why
 /// assert_eq!(reply.body, "832040");
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// Replies come to an exclusive queue that the broker names, as in tutorial six (RPC-2). It goes with the connection.
+/// Each request is mandatory, confirmed and carries its deadline, each reply is matched by its id, and when the
+/// connection is lost there is soon another: [`RpcError`] says what that means for a call that was in flight.
 #[derive(Debug, Clone)]
 pub struct RpcClient(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    connection: Connection,
-    channel: Channel,
-    reply_to: ShortString,
     options: RpcClientOptions,
-    pending: Arc<Pending>,
-    replies: tokio::task::AbortHandle,
-}
-
-/// With the last clone the replies have nobody to go to.
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.replies.abort();
-    }
-}
-
-/// What a client has counted so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RpcStats {
-    /// Calls that wait for their reply now.
-    pub pending: usize,
-    /// Replies that no call waited for: late, doubled or foreign. They are dropped (RPC-4, RPC-6).
-    pub unexpected: u64,
-}
-
-type Outcome = Result<Message, RpcError>;
-
-/// The calls in flight, by their ids.
-#[derive(Debug, Default)]
-struct Pending {
-    calls: Mutex<Calls>,
-    unexpected: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Calls {
-    waiting: HashMap<ShortString, oneshot::Sender<Outcome>>,
-    /// Why no reply will ever come again.
-    over: Option<Error>,
+    keeper: Keeper,
+    counters: Arc<Counters>,
+    /// Each call holds a receiver while it lasts.
+    in_flight: watch::Sender<()>,
 }
 
 impl RpcClient {
-    /// Prepares a reply queue on a channel of its own.
+    /// Connects to the first of these places that answers, and again whenever the connection is lost.
+    ///
+    /// # Errors
+    /// What the last place failed with. Only this first connection can fail; later ones are tried for as long as the
+    /// client lives, as [`state`](Self::state) shows.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves nothing behind.
+    pub async fn connect<E>(endpoints: E) -> Result<Self, Error>
+    where
+        E: TryInto<Endpoints>,
+        Error: From<E::Error>,
+    {
+        Self::connect_with(endpoints, RpcClientOptions::default()).await
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    /// As for [`connect`](Self::connect).
+    pub async fn connect_with<E>(endpoints: E, options: RpcClientOptions) -> Result<Self, Error>
+    where
+        E: TryInto<Endpoints>,
+        Error: From<E::Error>,
+    {
+        let counters = Arc::new(Counters::default());
+        let keeper = Keeper::connect(endpoints.try_into()?, options.reply_mode, &counters).await?;
+        Ok(Self::kept(keeper, options, counters))
+    }
+
+    /// Calls on a channel of a connection that is there, and ends with that connection.
     ///
     /// # Errors
     /// What the channel or the connection failed with.
     ///
     /// # Cancel safety
-    /// A dropped future may leave a reply queue, which goes with the connection, as does that of a dropped client.
+    /// A dropped future leaves nothing behind.
     pub async fn new(connection: &Connection) -> Result<Self, Error> {
         Self::with_options(connection, RpcClientOptions::default()).await
     }
@@ -138,35 +107,24 @@ impl RpcClient {
         connection: &Connection,
         options: RpcClientOptions,
     ) -> Result<Self, Error> {
-        let channel = connection.open_channel().await?;
-        let declare = QueueDeclare {
-            exclusive: true,
-            ..Default::default()
-        };
-        let reply_to = channel.queue_declare(declare).await?.queue;
-        let consume = BasicConsume {
-            queue: reply_to.clone(),
-            ..Default::default()
-        };
-        let returns = channel.all_returns();
-        let replies = channel.consume_no_ack(consume).await?; // RPC-1: before the first request
-        let pending = Arc::new(Pending::default());
-        let replies = tokio::spawn(sort(replies, returns, pending.clone())).abort_handle();
-        let connection = connection.clone();
-        Ok(Self(Arc::new(Inner {
-            connection,
-            channel,
-            reply_to,
+        let counters = Arc::new(Counters::default());
+        let keeper = Keeper::on(connection, options.reply_mode, &counters).await?;
+        Ok(Self::kept(keeper, options, counters))
+    }
+
+    fn kept(keeper: Keeper, options: RpcClientOptions, counters: Arc<Counters>) -> Self {
+        Self(Arc::new(Inner {
             options,
-            pending,
-            replies,
-        })))
+            keeper,
+            counters,
+            in_flight: watch::Sender::new(()),
+        }))
     }
 
     /// Sends a request to a queue and waits for its reply.
     ///
     /// # Errors
-    /// [`RpcError`] says what is known. Only `Unroutable` and `NotSent` mean that nothing was executed.
+    /// [`RpcError`]: one outcome for each way to end, and whether the request may have been executed.
     ///
     /// # Cancel safety
     /// A dropped future has sent the request or has not; its reply is dropped when it comes.
@@ -175,21 +133,19 @@ impl RpcClient {
         Q: TryInto<ShortString>,
         Error: From<Q::Error>,
     {
-        self.call_within(self.0.options.timeout, queue, request)
-            .await
+        self.call_with(CallOptions::default(), queue, request).await
     }
 
-    /// The same with a time limit of its own, which travels with the request: a server does not start what nobody
-    /// waits for any more (RPC-10).
+    /// The same with a time limit of its own, or marked as idempotent.
     ///
     /// # Errors
     /// As for [`call`](Self::call).
     ///
     /// # Cancel safety
     /// As for [`call`](Self::call).
-    pub async fn call_within<Q>(
+    pub async fn call_with<Q>(
         &self,
-        limit: Duration,
+        options: CallOptions,
         queue: Q,
         request: impl Into<Message>,
     ) -> Result<Message, RpcError>
@@ -197,195 +153,136 @@ impl RpcClient {
         Q: TryInto<ShortString>,
         Error: From<Q::Error>,
     {
-        let queue: ShortString = queue
-            .try_into()
-            .map_err(|error| RpcError::NotSent(error.into()))?;
+        let _in_flight = self.0.in_flight.subscribe();
+        let counted = self.0.counters.begin();
+        let outcome = match queue.try_into() {
+            Ok(queue) => self.attempts(options, &queue, request.into()).await,
+            Err(error) => Err(RpcError::NotSent(error.into())),
+        };
+        counted.end(&outcome);
+        outcome
+    }
+
+    /// One attempt; and others within the same deadline, if the connection was lost and no harm can come of it.
+    async fn attempts(
+        &self,
+        options: CallOptions,
+        queue: &ShortString,
+        mut request: Message,
+    ) -> Result<Message, RpcError> {
         let started = Instant::now();
+        let limit = options.timeout.unwrap_or(self.0.options.timeout);
         let deadline = Deadline::after(limit);
-        let (call, outcome) = self.0.pending.register((self.0.options.correlation_id)())?; // RPC-5
-        let sent = timeout_at(
-            deadline.instant(),
-            self.send(&queue, &call.id, limit, request.into()),
-        );
-        match sent.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(RpcError::NotSent(error)),
-            // Dropped before it was handed over: nothing of it was sent.
-            Err(_) => {
-                let in_the_way = self.0.connection.in_the_way();
-                let (operation, after) = ("basic.publish", limit);
-                return Err(RpcError::NotSent(Error::Timeout {
-                    operation,
-                    after,
-                    in_the_way,
-                }));
+        if options.idempotent {
+            request.properties.message_id.get_or_insert_with(random_id);
+        }
+        let mut left = limit;
+        let mut lost = None;
+        loop {
+            let address = if let Some(address) = self.0.keeper.address() {
+                address
+            } else {
+                let found = timeout_at(deadline.instant(), self.0.keeper.next_address()).await;
+                let found = found.unwrap_or_else(|_| Err(self.0.keeper.absence()));
+                left = deadline.remaining();
+                found.map_err(|error| lost.take().unwrap_or(error))? // the first cause
+            };
+            let attempt = Attempt {
+                address: &address,
+                queue,
+                started,
+                deadline,
+                left,
+            };
+            match attempt.run(&self.0.options, request.clone()).await {
+                Err(error @ RpcError::ConnectionLost { maybe_executed, .. })
+                    if options.idempotent || !maybe_executed =>
+                {
+                    self.0.counters.resent();
+                    lost.get_or_insert(error);
+                    let _ = timeout_at(deadline.instant(), address.over()).await; // before it is replaced
+                }
+                outcome => return outcome,
             }
         }
-        match timeout_at(deadline.instant(), outcome).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(RpcError::Lost(Error::ChannelClosed(Cause::ClosedHere))),
-            Err(_) => Err(self.too_late(queue, call.id.clone(), started).await),
-        }
     }
 
-    /// Late, doubled and foreign replies, and the calls in flight.
+    /// Whether the client is connected, as it changes.
+    pub fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.0.keeper.state()
+    }
+
+    /// What was counted so far.
     pub fn stats(&self) -> RpcStats {
-        let pending = &self.0.pending;
-        RpcStats {
-            pending: pending.calls().waiting.len(),
-            unexpected: pending.unexpected.load(Ordering::Relaxed),
-        }
+        self.0.counters.snapshot()
     }
 
-    /// The queue that replies come to.
-    pub fn reply_to(&self) -> &ShortString {
-        &self.0.reply_to
+    /// Takes no new call, gives those in flight so long to end, and closes what it opened.
+    ///
+    /// # Errors
+    /// What the channel or the connection failed with.
+    ///
+    /// # Cancel safety
+    /// A dropped future takes no new call, and closes nothing.
+    pub async fn close(&self, limit: Duration) -> Result<(), Error> {
+        self.0.keeper.refuse();
+        let _ = timeout(limit, self.0.in_flight.closed()).await; // those that remain hear of it
+        self.0.keeper.close().await
     }
+}
 
-    /// Mandatory, so that a missing queue is known at once (RPC-7).
-    async fn send(
-        &self,
-        queue: &ShortString,
-        id: &ShortString,
-        limit: Duration,
-        request: Message,
-    ) -> Result<(), Error> {
+/// One request on its way, and the reply to it.
+struct Attempt<'a> {
+    address: &'a ReplyAddress,
+    queue: &'a ShortString,
+    started: Instant,
+    deadline: Deadline,
+    left: Duration,
+}
+
+impl Attempt<'_> {
+    /// Three things may come, in any order: the broker's confirm, the reply or what ends the call, and the deadline.
+    async fn run(self, options: &RpcClientOptions, request: Message) -> Result<Message, RpcError> {
+        let id = (options.correlation_id)();
+        let registered = self.address.pending.register(id); // RPC-5
+        let (call, mut outcome) = registered.map_err(|error| RpcError::lost(error, false))?;
         let Message {
             mut properties,
             body,
         } = request;
-        properties.correlation_id = Some(id.clone());
-        properties.reply_to = Some(self.0.reply_to.clone());
-        properties.expiration = Some(expiration(limit));
-        let publish = BasicPublish {
-            routing_key: queue.clone(),
-            mandatory: true,
-            ..Default::default()
+        properties.correlation_id = Some(call.id.clone());
+        properties.reply_to = Some(self.address.name.clone());
+        deadline::put(&mut properties, self.left, options.clock);
+        let sent = self
+            .address
+            .publish(self.queue, Message { properties, body });
+        let confirmation = match timeout_at(self.deadline.instant(), sent).await {
+            Ok(sent) => sent.map_err(|error| RpcError::lost(error, false))?,
+            Err(_) => return Err(self.too_late(&call.id, false).await),
         };
-        self.0
-            .channel
-            .publish_with(publish, Message { properties, body })
-            .await
-    }
-
-    /// Only now, when the call has failed anyway, is it worth a round trip to ask who is there.
-    async fn too_late(
-        &self,
-        queue: ShortString,
-        correlation_id: ShortString,
-        started: Instant,
-    ) -> RpcError {
-        let elapsed = started.elapsed();
-        let in_the_way = self.0.connection.in_the_way().map(Box::new);
-        let consumers = match in_the_way {
-            Some(_) => None, // no answer would be read either
-            None => self.count_consumers(&queue).await,
-        };
-        RpcError::Timeout {
-            queue,
-            correlation_id,
-            elapsed,
-            consumers,
-            in_the_way,
-        }
-    }
-
-    async fn count_consumers(&self, queue: &ShortString) -> Option<u32> {
-        let look_up = look_up(&self.0.connection, queue);
-        let found = tokio::time::timeout(LOOK_UP_LIMIT, look_up).await;
-        Some(found.ok()?.ok()??.consumer_count)
-    }
-}
-
-/// An entry among the calls in flight, for as long as somebody waits: it goes with the future of the call.
-struct Call<'a> {
-    pending: &'a Pending,
-    id: ShortString,
-}
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        self.pending.calls().waiting.remove(&self.id);
-    }
-}
-
-impl Pending {
-    fn calls(&self) -> MutexGuard<'_, Calls> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn register(
-        &self,
-        id: ShortString,
-    ) -> Result<(Call<'_>, oneshot::Receiver<Outcome>), RpcError> {
-        let (sender, outcome) = oneshot::channel();
-        let mut calls = self.calls();
-        if let Some(error) = &calls.over {
-            return Err(RpcError::NotSent(error.clone()));
-        }
-        calls.waiting.insert(id.clone(), sender);
-        Ok((Call { pending: self, id }, outcome))
-    }
-
-    /// The first outcome counts; whatever comes for an id that nobody waits on is counted and dropped. RPC-4, RPC-6
-    fn resolve(&self, id: Option<&ShortString>, outcome: Outcome) {
-        let call = id.and_then(|id| self.calls().waiting.remove(id));
-        if call.is_none_or(|call| call.send(outcome).is_err()) {
-            self.unexpected.fetch_add(1, Ordering::Relaxed);
-            debug!(correlation_id = ?id, "a reply that no call waits for");
-        }
-    }
-
-    /// Everyone who waits hears why no reply will come. RPC-11
-    fn fail(&self, error: &Error) {
-        let mut calls = self.calls();
-        calls.over = Some(error.clone());
-        for (_, call) in calls.waiting.drain() {
-            let _ = call.send(Err(RpcError::Lost(error.clone()))); // whoever waited may have given up
-        }
-    }
-}
-
-/// Hands replies and returned requests to the calls they belong to. It waits for nothing else, so it never stands in
-/// the connection's way.
-async fn sort(mut replies: Consumer<Received>, mut returns: Returns, pending: Arc<Pending>) {
-    loop {
-        tokio::select! {
-            reply = replies.next() => match reply {
-                Some(Ok(reply)) => {
-                    let id = reply.message.properties.correlation_id.clone();
-                    pending.resolve(id.as_ref(), read(reply.message));
+        let mut confirmation = pin!(confirmation.settled());
+        let (mut asked, mut confirmed) = (true, false);
+        loop {
+            select! {
+                biased;
+                outcome = &mut outcome => {
+                    return outcome.unwrap_or(Err(RpcError::ShutDown { maybe_executed: true }));
                 }
-                Some(Err(error)) => return pending.fail(&error),
-                None => return pending.fail(&Error::ChannelClosed(Cause::ClosedHere)),
-            },
-            Some(Returned { reason, message }) = returns.next() => {
-                let (queue, code, text) = (reason.routing_key, reason.reply_code, reason.reply_text);
-                let unroutable = RpcError::Unroutable { queue, code, text };
-                pending.resolve(message.properties.correlation_id.as_ref(), Err(unroutable));
+                confirm = &mut confirmation, if asked => match confirm {
+                    Ok(Confirm::Nack) => return Err(RpcError::Refused { queue: self.queue.clone() }),
+                    Ok(Confirm::Ack) => (asked, confirmed) = (false, true),
+                    Err(_) => asked = false, // the channel is over, and the call hears of it as everyone does
+                },
+                () = sleep_until(self.deadline.instant()) => {
+                    return Err(self.too_late(&call.id, confirmed).await);
+                }
             }
         }
     }
-}
 
-/// A result, or the error that the server reports in its place. RPC-18
-fn read(reply: Message) -> Outcome {
-    if reply
-        .properties
-        .kind
-        .as_ref()
-        .is_none_or(|kind| *kind != ERROR_TYPE)
-    {
-        return Ok(reply);
+    async fn too_late(&self, id: &ShortString, confirmed: bool) -> RpcError {
+        let (queue, elapsed) = (self.queue.clone(), self.started.elapsed());
+        let no_reply = NoReply::find_out(self.address, queue, id.clone(), elapsed, confirmed);
+        RpcError::Timeout(Box::new(no_reply.await))
     }
-    let headers = reply.properties.headers.unwrap_or_default();
-    let kind = headers
-        .get(ERROR_KIND)
-        .and_then(|kind| kind.as_long_string())
-        .unwrap_or(b"error");
-    let kind = String::from_utf8_lossy(kind).into_owned();
-    Err(RpcError::Remote {
-        kind,
-        message: String::from_utf8_lossy(&reply.body).into_owned(),
-    })
 }

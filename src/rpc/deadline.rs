@@ -1,13 +1,20 @@
 //! Until when somebody waits.
 //!
-//! A request carries its deadline as `expiration`, in milliseconds and as text (RPC-10). The broker drops it when it
-//! reaches the head of the queue too late; what is left is counted from arrival, since clocks of two machines differ.
+//! A request carries its deadline twice. `expiration`, the time left in milliseconds and as text, is for the broker,
+//! which drops the request when it reaches the head of its queue too late (RPC-10). The header [`HEADER`], a moment by
+//! the caller's clock, is for the server, which cannot know how long the request lay in the queue.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::codec::{Properties, ShortString};
+use crate::{
+    codec::{Properties, ShortString},
+    short,
+};
+
+/// The header with the absolute deadline: milliseconds since 1970-01-01 UTC, as a signed 64-bit integer (`l`).
+pub const HEADER: &str = "rpc-deadline";
 
 /// The moment after which nobody waits for the result any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +43,26 @@ impl Deadline {
     pub(super) fn instant(self) -> Instant {
         self.0
     }
+}
+
+/// Writes into a request how long its caller will wait from now on.
+pub(super) fn put(properties: &mut Properties, left: Duration, clock: Clock) {
+    properties.expiration = Some(expiration(left));
+    let moment = clock().saturating_add(left).as_millis();
+    let moment = i64::try_from(moment).unwrap_or(i64::MAX);
+    let headers = properties.headers.get_or_insert_default();
+    headers.0.retain(|(name, _)| *name != HEADER);
+    headers.insert(short!("rpc-deadline"), moment);
+}
+
+/// The time of day, as the time since 1970-01-01 UTC.
+pub type Clock = fn() -> Duration;
+
+/// That of this machine.
+pub fn since_1970() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// A time limit as `expiration` has it: whole milliseconds, rounded up, so that it is never 0 by accident.

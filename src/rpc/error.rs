@@ -1,17 +1,16 @@
 //! The outcomes of a call that are not its result.
 
-use std::time::Duration;
-
 use thiserror::Error;
 
+use super::no_reply::NoReply;
 use crate::{
     client,
-    codec::{ConsumerTag, ReplyCode, ShortString},
+    codec::{ReplyCode, ShortString},
 };
 
-/// Why a call has no result.
+/// Why a call has no result. There are these and no others, so a `match` can answer each; only the variants that say so
+/// leave it open whether the work was done.
 #[derive(Debug, Clone, Error)]
-#[non_exhaustive]
 pub enum RpcError {
     /// No queue took the request: no server has ever declared it, or it is gone. Nothing was executed. RPC-7
     #[error("the request could not be routed to queue {queue}: {code} {text}")]
@@ -23,20 +22,15 @@ pub enum RpcError {
         /// The broker's text.
         text: ShortString,
     },
-    /// No reply in time. The request may have been executed, may be executed yet, or never. RPC-9
-    #[error("no reply from queue {queue} within {} s{}", .elapsed.as_secs_f32(), who(*.consumers, .in_the_way.as_deref()))]
-    Timeout {
+    /// The broker did not take the request (`basic.nack`), as when the queue is full. Nothing was executed. CONF-7
+    #[error("the broker refused the request for queue {queue}: is the queue full?")]
+    Refused {
         /// The queue it was for.
         queue: ShortString,
-        /// The id of the call.
-        correlation_id: ShortString,
-        /// How long it waited.
-        elapsed: Duration,
-        /// How many servers consume from the queue, if the broker could still be asked. RPC-8
-        consumers: Option<u32>,
-        /// The consumer whose full queue keeps the connection, and so the reply, from being read, if one does.
-        in_the_way: Option<Box<ConsumerTag>>,
     },
+    /// No reply in time. The request may have been executed, may be executed yet, or never. RPC-9
+    #[error("no reply from {0}")]
+    Timeout(Box<NoReply>),
     /// The server answered with an error. RPC-18
     #[error("the server answered with an error ({kind}): {message}")]
     Remote {
@@ -45,23 +39,73 @@ pub enum RpcError {
         /// The message.
         message: String,
     },
-    /// The channel or the connection is over. The request may have been executed (RPC-11).
-    #[error("the call was cut off, and may have been executed: {0}")]
-    Lost(client::Error),
-    /// The request could not be sent, so it was not executed.
-    #[error("the request was not sent: {0}")]
+    /// The connection is lost, or there was none to be had in time. RPC-11
+    #[error("{}: {cause}", lost("connection", *.maybe_executed))]
+    ConnectionLost {
+        /// The first cause.
+        cause: client::Error,
+        /// Whether the request was sent, and so may have been executed.
+        maybe_executed: bool,
+    },
+    /// The channel of the call is over, or its reply consumer; the connection is not. RPC-11
+    #[error("{}: {cause}", lost("channel", *.maybe_executed))]
+    ChannelClosed {
+        /// The first cause.
+        cause: client::Error,
+        /// Whether the request was sent, and so may have been executed.
+        maybe_executed: bool,
+    },
+    /// A reply came, and is not what was expected. The request was executed.
+    #[error("the reply cannot be understood: {0}")]
+    Decode(String),
+    /// The client was shut down. A request that was sent may have been executed.
+    #[error("the client was shut down{}", if *.maybe_executed { ", and the request may have been executed" } else { "" })]
+    ShutDown {
+        /// Whether the request was sent.
+        maybe_executed: bool,
+    },
+    /// A request that cannot be sent as it is. Nothing was executed.
+    #[error("the request cannot be sent: {0}")]
     NotSent(client::Error),
 }
 
-fn who(count: Option<u32>, in_the_way: Option<&ConsumerTag>) -> String {
-    if let Some(tag) = in_the_way {
-        return format!(": consumer {tag} has not taken what is queued for it");
+fn lost(what: &str, maybe_executed: bool) -> String {
+    let executed = if maybe_executed {
+        "may have been"
+    } else {
+        "was not"
+    };
+    format!("the {what} of the call was lost, and the request {executed} executed")
+}
+
+impl RpcError {
+    /// A loss, as the client below tells it: of the connection, or of the channel alone.
+    pub(super) fn lost(cause: client::Error, maybe_executed: bool) -> Self {
+        match cause {
+            client::Error::ChannelClosed(_) | client::Error::ConsumerCancelled(_) => {
+                Self::ChannelClosed {
+                    cause,
+                    maybe_executed,
+                }
+            }
+            client::Error::Refused(_) | client::Error::TooLong(_) => Self::NotSent(cause),
+            _ => Self::ConnectionLost {
+                cause,
+                maybe_executed,
+            },
+        }
     }
-    match count {
-        Some(0) => ": the queue exists, but nobody consumes from it".into(),
-        Some(1) => ": one server consumes from the queue".into(),
-        Some(servers) => format!(": {servers} servers consume from the queue"),
-        None => String::new(),
+
+    /// Whether the request may have been executed, be it now or later. A server that answered has had it; so a remote
+    /// error says true, though the handler may have refused it.
+    pub fn maybe_executed(&self) -> bool {
+        match self {
+            Self::Unroutable { .. } | Self::Refused { .. } | Self::NotSent(_) => false,
+            Self::Timeout(_) | Self::Remote { .. } | Self::Decode(_) => true,
+            Self::ConnectionLost { maybe_executed, .. }
+            | Self::ChannelClosed { maybe_executed, .. }
+            | Self::ShutDown { maybe_executed } => *maybe_executed,
+        }
     }
 }
 

@@ -15,20 +15,32 @@
 //! A remote call is not a local one. It may find nobody, come too late, be done twice, or be done while its caller
 //! never hears of it; [`RpcError`] says which, and no call waits for ever.
 //!
-//! Reading order: [`client`], [`server`], [`queue`], [`deadline`], [`error`].
+//! Reading order: [`client`] and [`server`] are the lesson. Then what they stand on: [`call`], `pending`, `replies`,
+//! [`queue`], [`deadline`], [`error`], [`no_reply`]. Last what production adds: [`reconnect`], `keeper`, [`stats`].
 
+pub mod call;
 pub mod client;
 pub mod deadline;
 pub mod error;
+mod keeper;
+pub mod no_reply;
+mod pending;
 pub mod queue;
+pub mod reconnect;
+mod replies;
 pub mod server;
+pub mod stats;
 
 pub use self::{
-    client::{RpcClient, RpcClientOptions, RpcStats},
+    call::{CallOptions, ReplyMode, RpcClientOptions},
+    client::RpcClient,
     deadline::Deadline,
     error::{HandlerError, RpcError},
+    no_reply::NoReply,
     queue::QueueType,
+    reconnect::ConnectionState,
     server::{Request, RpcServer, RpcServerOptions},
+    stats::RpcStats,
 };
 
 /// `type` of a reply that reports an error; its body is the message and its header [`ERROR_KIND`] the kind. A reply

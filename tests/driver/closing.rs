@@ -32,7 +32,7 @@ async fn woken_by(last_words: &[u8]) -> Vec<Cause> {
     let waiters = async {
         let call = async {
             match rpc.call("q", "x").await {
-                Err(RpcError::Lost(error)) => Err::<(), _>(error),
+                Err(RpcError::ConnectionLost { cause, .. }) => Err::<(), _>(cause),
                 other => panic!("{other:?}"),
             }
         };

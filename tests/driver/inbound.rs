@@ -243,10 +243,9 @@ async fn an_rpc_call_is_told_it_as_well() {
         sleep(Duration::from_millis(1)).await;
     }
     match rpc.call("flood", "anybody?").await {
-        Err(RpcError::Timeout {
-            in_the_way: Some(tag),
-            ..
-        }) => assert_eq!(*tag, *consumer.tag()),
+        Err(RpcError::Timeout(no_reply)) => {
+            assert_eq!(no_reply.in_the_way.as_ref(), Some(consumer.tag()));
+        }
         other => panic!("{other:?}"),
     }
 }

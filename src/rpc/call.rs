@@ -1,0 +1,99 @@
+//! How to call: where replies come to, how long to wait, and whether to ask again.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::deadline::{Clock, since_1970};
+use crate::codec::ShortString;
+
+/// Where replies come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReplyMode {
+    /// To the channel of the client itself, by the name `amq.rabbitmq.reply-to`: RabbitMQ's direct reply-to. No queue is
+    /// declared, and none is left behind. A reply to a lost connection is dropped (DRT-10).
+    #[default]
+    DirectReplyTo,
+    /// To an exclusive queue that the broker names, as in tutorial six (RPC-2): every AMQP 0-9-1 broker has these.
+    ExclusiveQueue,
+}
+
+impl std::str::FromStr for ReplyMode {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "direct" => Ok(Self::DirectReplyTo),
+            "exclusive" => Ok(Self::ExclusiveQueue),
+            other => Err(format!("expected direct or exclusive, got {other:?}")),
+        }
+    }
+}
+
+/// How a client calls.
+#[derive(Debug, Clone)]
+pub struct RpcClientOptions {
+    /// How long a call waits for its reply, unless the call says otherwise: 5 s.
+    pub timeout: Duration,
+    /// Where replies come to.
+    pub reply_mode: ReplyMode,
+    /// Makes the id of a call; never the same one twice (RPC-3). A random UUID.
+    pub correlation_id: fn() -> ShortString,
+    /// The time of day, which deadlines are told by: that of this machine.
+    pub clock: Clock,
+}
+
+impl Default for RpcClientOptions {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(5),
+            reply_mode: ReplyMode::default(),
+            correlation_id: random_id,
+            clock: since_1970,
+        }
+    }
+}
+
+/// Ids that nobody has to agree on: 122 random bits.
+pub(super) fn random_id() -> ShortString {
+    let mut buffer = Uuid::encode_buffer();
+    let text = Uuid::new_v4().hyphenated().encode_lower(&mut buffer);
+    ShortString::truncated(text)
+}
+
+/// What is special about one call.
+///
+/// ```
+/// use std::time::Duration;
+/// use amqp_rpc::rpc::CallOptions;
+///
+/// let patient = CallOptions::within(Duration::from_secs(60)).idempotent();
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CallOptions {
+    /// How long it waits for its reply; `None` is what the client's options say.
+    pub timeout: Option<Duration>,
+    /// Whether the work may be done twice without harm. Such a call is sent again, within its own deadline, when the
+    /// connection was lost under it; any other ends then, as [`ConnectionLost`](super::RpcError::ConnectionLost).
+    /// Each attempt has a new correlation id (RPC-3) and the same `message_id`, by which a server may know it (RPC-15).
+    pub idempotent: bool,
+}
+
+impl CallOptions {
+    /// A time limit of its own. It travels with the request: a server does not start what nobody waits for any more
+    /// (RPC-10).
+    pub fn within(limit: Duration) -> Self {
+        Self {
+            timeout: Some(limit),
+            idempotent: false,
+        }
+    }
+
+    /// The work may be done twice.
+    #[must_use]
+    pub fn idempotent(self) -> Self {
+        Self {
+            idempotent: true,
+            ..self
+        }
+    }
+}

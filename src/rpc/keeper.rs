@@ -1,0 +1,259 @@
+//! Keeps a client supplied with a reply address: the first, and another after each loss.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use tokio::{sync::watch, task::AbortHandle};
+use tracing::{info, warn};
+
+use super::{
+    call::ReplyMode,
+    error::RpcError,
+    reconnect::{ConnectionState, Dialler, Pauses},
+    replies::ReplyAddress,
+    stats::Counters,
+};
+use crate::client::{Cause, Connection, Endpoints, Error};
+
+/// What a call has to go by.
+#[derive(Debug, Clone)]
+enum Link {
+    /// Here replies come.
+    Up(Arc<ReplyAddress>),
+    /// Nowhere yet, and why.
+    Down(Error),
+    /// Nowhere again: the outcome of every call from now on.
+    Over(RpcError),
+}
+
+/// A client's connection and reply address, and the task that replaces them.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    link: Arc<watch::Sender<Link>>,
+    state: Arc<watch::Sender<ConnectionState>>,
+    task: AbortHandle,
+    /// Whether the connection was opened here, and so is closed here.
+    own: bool,
+    refusing: AtomicBool,
+}
+
+/// With the last clone of a client the replies have nobody to go to.
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Keeper {
+    /// Connects, and will again.
+    ///
+    /// # Errors
+    /// What the last place failed with.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves nothing behind.
+    pub(super) async fn connect(
+        endpoints: Endpoints,
+        mode: ReplyMode,
+        counters: &Arc<Counters>,
+    ) -> Result<Self, Error> {
+        let mut dialler = Dialler::new(endpoints);
+        let connection = dialler.dial().await?;
+        Self::begin(&connection, Some(dialler), mode, counters).await
+    }
+
+    /// On this connection and no other.
+    ///
+    /// # Errors
+    /// What the channel or the connection failed with.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves nothing behind.
+    pub(super) async fn on(
+        connection: &Connection,
+        mode: ReplyMode,
+        counters: &Arc<Counters>,
+    ) -> Result<Self, Error> {
+        Self::begin(connection, None, mode, counters).await
+    }
+
+    async fn begin(
+        connection: &Connection,
+        dialler: Option<Dialler>,
+        mode: ReplyMode,
+        counters: &Arc<Counters>,
+    ) -> Result<Self, Error> {
+        let address = Arc::new(ReplyAddress::open(connection, mode, counters.clone()).await?);
+        let link = Arc::new(watch::Sender::new(Link::Up(address.clone())));
+        let state = Arc::new(watch::Sender::new(ConnectionState::Connected));
+        let own = dialler.is_some();
+        let task = Task {
+            dialler,
+            pauses: Pauses::new(),
+            mode,
+            counters: counters.clone(),
+            link: link.clone(),
+            state: state.clone(),
+        };
+        Ok(Self {
+            link,
+            state,
+            task: tokio::spawn(task.run(address)).abort_handle(),
+            own,
+            refusing: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.state.subscribe()
+    }
+
+    /// The reply address, if there is one now.
+    pub(super) fn address(&self) -> Option<Arc<ReplyAddress>> {
+        match &*self.link.borrow() {
+            Link::Up(address) if !self.refusing.load(Relaxed) => Some(address.clone()),
+            _ => None,
+        }
+    }
+
+    /// The reply address, as soon as there is one.
+    ///
+    /// # Errors
+    /// There will be none again.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(super) async fn next_address(&self) -> Result<Arc<ReplyAddress>, RpcError> {
+        if self.refusing.load(Relaxed) {
+            return Err(RpcError::ShutDown {
+                maybe_executed: false,
+            });
+        }
+        let mut link = self.link.subscribe();
+        let link = link.wait_for(|link| !matches!(link, Link::Down(_))).await;
+        match link.as_deref() {
+            Ok(Link::Up(address)) => Ok(address.clone()),
+            Ok(Link::Over(error)) => Err(error.clone()),
+            Ok(Link::Down(_)) | Err(_) => Err(self.absence()), // neither: it was waited for, and its sender is here
+        }
+    }
+
+    /// What a call ends with that found no address in time.
+    pub(super) fn absence(&self) -> RpcError {
+        let cause = match &*self.link.borrow() {
+            Link::Down(cause) => cause.clone(),
+            Link::Up(_) => Error::ConnectionClosed(Cause::EndOfStream), // back, in the very moment
+            Link::Over(error) => return error.clone(),
+        };
+        RpcError::ConnectionLost {
+            cause,
+            maybe_executed: false,
+        }
+    }
+
+    /// From now on there is no address for a new call.
+    pub(super) fn refuse(&self) {
+        self.refusing.store(true, Relaxed);
+    }
+
+    /// Ends the calls that are left, and closes what was opened here.
+    ///
+    /// # Errors
+    /// What the channel or the connection failed with.
+    ///
+    /// # Cancel safety
+    /// A dropped future has ended the calls, and may have closed the channel.
+    pub(super) async fn close(&self) -> Result<(), Error> {
+        self.task.abort();
+        let shut_down = RpcError::ShutDown {
+            maybe_executed: false,
+        };
+        let link = self.link.send_replace(Link::Over(shut_down));
+        let closed_here = Error::ChannelClosed(Cause::ClosedHere);
+        self.state
+            .send_replace(ConnectionState::Closed(closed_here.clone()));
+        let Link::Up(address) = link else {
+            return Ok(());
+        };
+        let outcome = RpcError::ShutDown {
+            maybe_executed: true,
+        };
+        address.pending.fail(&closed_here, &outcome);
+        if self.own {
+            address.connection.clone().close().await
+        } else {
+            address.close().await
+        }
+    }
+}
+
+/// Waits for a loss, and makes up for it.
+struct Task {
+    dialler: Option<Dialler>,
+    pauses: Pauses,
+    mode: ReplyMode,
+    counters: Arc<Counters>,
+    link: Arc<watch::Sender<Link>>,
+    state: Arc<watch::Sender<ConnectionState>>,
+}
+
+impl Task {
+    async fn run(mut self, mut address: Arc<ReplyAddress>) {
+        loop {
+            let cause = address.over().await;
+            warn!(%cause, "no reply can come any more");
+            let connection = address.connection.clone();
+            drop(address);
+            self.down(1, cause);
+            address = match self.another(connection).await {
+                Ok(address) => Arc::new(address),
+                Err(error) => {
+                    let outcome = RpcError::lost(error.clone(), false);
+                    self.link.send_replace(Link::Over(outcome));
+                    self.state.send_replace(ConnectionState::Closed(error));
+                    return;
+                }
+            };
+            info!("calls go out again");
+            self.counters.reconnected();
+            self.link.send_replace(Link::Up(address.clone()));
+            self.state.send_replace(ConnectionState::Connected);
+        }
+    }
+
+    fn down(&self, attempt: u32, cause: Error) {
+        self.link.send_replace(Link::Down(cause.clone()));
+        self.state
+            .send_replace(ConnectionState::Reconnecting { attempt, cause });
+    }
+
+    /// On the same connection if that still stands, and otherwise on a new one, if new ones can be had.
+    async fn another(&mut self, mut connection: Connection) -> Result<ReplyAddress, Error> {
+        let mut attempt = 1;
+        loop {
+            if let (Some(cause), None) = (connection.cause(), &self.dialler) {
+                return Err(Error::ConnectionClosed(cause.clone()));
+            }
+            self.pauses.pause().await;
+            match self.once(&mut connection).await {
+                Ok(address) => return Ok(address),
+                Err(error) => {
+                    warn!(attempt, %error, "not connected");
+                    attempt += 1;
+                    self.down(attempt, error);
+                }
+            }
+        }
+    }
+
+    async fn once(&mut self, connection: &mut Connection) -> Result<ReplyAddress, Error> {
+        if connection.cause().is_some()
+            && let Some(dialler) = &mut self.dialler
+        {
+            *connection = dialler.dial().await?;
+        }
+        ReplyAddress::open(connection, self.mode, self.counters.clone()).await
+    }
+}

@@ -1,0 +1,185 @@
+//! A connection that comes back: pauses that grow, with jitter, and every place in turn.
+//!
+//! What comes back is a connection and what RPC needs on it, and nothing else. Exchanges, bindings and other people's
+//! queues are not declared again: only their owner knows whether they should be, and doing it behind his back is a
+//! source of errors of its own.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::{Instant, sleep};
+use tracing::info;
+
+use crate::client::{Connection, Endpoints, Error};
+
+/// The first pause, before jitter, which adds up to as much again: a thousand clients of a broker that comes back do
+/// not all come in the same moment.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause, before jitter.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How a client or a server that reconnects by itself stands with its broker.
+#[derive(Debug, Clone)]
+pub enum ConnectionState {
+    /// Calls go out, requests come in.
+    Connected,
+    /// The connection is lost, and attempts are made to get another.
+    Reconnecting {
+        /// Which attempt comes next: 1 is the first.
+        attempt: u32,
+        /// What was lost, or why the last attempt failed.
+        cause: Error,
+    },
+    /// There will be none again: it was closed, or was given as it was and is lost.
+    Closed(Error),
+}
+
+/// Where to connect: any of several places.
+#[derive(Debug)]
+pub(super) struct Dialler {
+    endpoints: Endpoints,
+    /// How many places were tried so far: whose turn it is.
+    turn: usize,
+}
+
+impl Dialler {
+    pub(super) fn new(endpoints: Endpoints) -> Self {
+        Self { endpoints, turn: 0 }
+    }
+
+    /// Tries each place once, beginning with the one after the last that was tried.
+    ///
+    /// # Errors
+    /// What the last one failed with.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves nothing behind but a connection that closes itself.
+    pub(super) async fn dial(&mut self) -> Result<Connection, Error> {
+        let places = self.endpoints.iter().count();
+        let mut last = Error::Uri("there is no place to connect to".into());
+        for _ in 0..places {
+            let place = self.endpoints.iter().nth(self.turn % places).cloned();
+            self.turn += 1;
+            let Some(place) = place else { break };
+            let address = place.address();
+            match Connection::connect(place).await {
+                Ok(connection) => {
+                    info!(%address, "connected");
+                    return Ok(connection);
+                }
+                Err(error) => {
+                    info!(%address, %error, "not connected");
+                    last = error;
+                }
+            }
+        }
+        Err(last)
+    }
+}
+
+/// How patiently: each pause is longer than the one before, until all has been well for a while.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    lengths: ExponentialBackoff,
+    ended: Instant,
+}
+
+impl Pauses {
+    pub(super) fn new() -> Self {
+        Self {
+            lengths: lengths(),
+            ended: Instant::now(),
+        }
+    }
+
+    /// Waits before something is tried again.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(super) async fn pause(&mut self) {
+        if self.ended.elapsed() > 3 * LONGEST_PAUSE {
+            self.lengths = lengths();
+        }
+        sleep(self.lengths.next().unwrap_or(LONGEST_PAUSE)).await;
+        self.ended = Instant::now();
+    }
+}
+
+fn lengths() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::broker::Broker;
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_grow_up_to_a_limit_with_jitter_and_start_again() {
+        let mut pauses = Pauses::new();
+        let mut lengths = Vec::new();
+        for number in 0..12 {
+            let started = Instant::now();
+            pauses.pause().await;
+            let least = (FIRST_PAUSE * 2_u32.pow(number)).min(LONGEST_PAUSE);
+            let length = started.elapsed();
+            assert!(
+                least <= length && length <= 2 * least + FIRST_PAUSE,
+                "pause {number}: {length:?}"
+            );
+            lengths.push(length);
+        }
+        sleep(4 * LONGEST_PAUSE).await; // all is well
+        let started = Instant::now();
+        pauses.pause().await;
+        assert!(started.elapsed() <= 3 * FIRST_PAUSE);
+        assert!(
+            lengths.iter().any(|length| length.as_millis() % 100 > 1),
+            "{lengths:?}: no jitter"
+        );
+    }
+
+    /// Answers a connection by hanging up, and takes note.
+    async fn hangs_up(name: &'static str, heard: &Arc<Mutex<Vec<&'static str>>>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let heard = heard.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                if heard.lock().unwrap().last() != Some(&name) {
+                    heard.lock().unwrap().push(name); // who hangs up is asked who he is: those connections count as one
+                }
+                drop(stream);
+            }
+        });
+        address.to_string()
+    }
+
+    #[tokio::test]
+    async fn places_are_tried_in_turn() {
+        let heard = Arc::default();
+        let (one, three) = (
+            hangs_up("one", &heard).await,
+            hangs_up("three", &heard).await,
+        );
+        let broker = Broker::start().await.unwrap();
+        let two = broker.address();
+        let endpoints: Endpoints = format!("amqp://{one},{two},{three}").parse().unwrap();
+        let mut dialler = Dialler::new(endpoints);
+        for _ in 0..2 {
+            let connection = dialler.dial().await.unwrap();
+            assert!(connection.cause().is_none());
+        }
+        assert_eq!(*heard.lock().unwrap(), ["one", "three", "one"]);
+    }
+}

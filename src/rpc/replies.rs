@@ -1,0 +1,229 @@
+//! Where replies come to: one channel with a reply address of its own, and who sorts what comes there.
+//!
+//! Direct reply-to has three rules: consume first, without acknowledgements, and publish on the same channel (DRT-1,
+//! DRT-2). Here one type consumes when it is made and publishes on the channel that it consumes on, so they cannot be
+//! broken.
+
+use std::sync::Arc;
+
+use tokio::{sync::watch, task::AbortHandle};
+use tracing::debug;
+
+use super::{
+    ERROR_KIND, ERROR_TYPE,
+    call::ReplyMode,
+    error::RpcError,
+    pending::{Outcome, Pending},
+    stats::Counters,
+};
+use crate::{
+    client::{
+        Cause, Channel, Confirmation, Connection, Consumer, Error, Message, Received, Returned,
+        Returns,
+    },
+    codec::{BasicConsume, BasicPublish, QueueDeclare, ShortString},
+};
+
+/// The name that stands for "this channel". The broker puts a longer one, which nobody can guess, in its place. DRT-3
+const DIRECT: ShortString = ShortString::literal("amq.rabbitmq.reply-to");
+
+/// A reply address, for as long as its channel lives. After that there is a new one, so that a reply to the old can
+/// never be taken for a reply to the new.
+#[derive(Debug)]
+pub(super) struct ReplyAddress {
+    pub(super) connection: Connection,
+    channel: Channel,
+    pub(super) name: ShortString,
+    pub(super) pending: Arc<Pending>,
+    over: watch::Receiver<Option<Error>>,
+    sorter: AbortHandle,
+}
+
+impl Drop for ReplyAddress {
+    fn drop(&mut self) {
+        self.sorter.abort();
+    }
+}
+
+impl ReplyAddress {
+    /// Consumes before anything can be asked (RPC-1), in confirm mode (RPC-12).
+    ///
+    /// # Errors
+    /// What the channel or the connection failed with.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves nothing behind: its channel closes, and a reply queue goes with its only consumer.
+    pub(super) async fn open(
+        connection: &Connection,
+        mode: ReplyMode,
+        counters: Arc<Counters>,
+    ) -> Result<Self, Error> {
+        let channel = connection.open_channel().await?;
+        channel.confirm_select().await?;
+        let name = match mode {
+            ReplyMode::DirectReplyTo => DIRECT,
+            ReplyMode::ExclusiveQueue => {
+                let declare = QueueDeclare {
+                    exclusive: true,
+                    auto_delete: true,
+                    ..Default::default()
+                };
+                channel.queue_declare(declare).await?.queue
+            }
+        };
+        let returns = channel.all_returns();
+        let consume = BasicConsume {
+            queue: name.clone(),
+            ..Default::default()
+        };
+        let replies = channel.consume_no_ack(consume).await?;
+        let pending = Arc::new(Pending::default());
+        let (ended, over) = watch::channel(None);
+        let sorter = Sorter {
+            mode,
+            name: name.clone(),
+            pending: pending.clone(),
+            counters,
+        };
+        let sorter = tokio::spawn(async move {
+            let error = sorter.sort(replies, returns).await;
+            ended.send_replace(Some(error));
+        });
+        Ok(Self {
+            connection: connection.clone(),
+            channel,
+            name,
+            pending,
+            over,
+            sorter: sorter.abort_handle(),
+        })
+    }
+
+    /// Mandatory, so that a missing queue is known at once (RPC-7), and confirmed (RPC-12).
+    ///
+    /// # Errors
+    /// Nothing was sent.
+    ///
+    /// # Cancel safety
+    /// A dropped future has sent all of it or nothing.
+    pub(super) async fn publish(
+        &self,
+        queue: &ShortString,
+        request: Message,
+    ) -> Result<Confirmation, Error> {
+        let publish = BasicPublish {
+            routing_key: queue.clone(),
+            mandatory: true,
+            ..Default::default()
+        };
+        self.channel.publish_confirmed(publish, request).await
+    }
+
+    /// Waits until no reply can come any more, and says why.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(super) async fn over(&self) -> Error {
+        let mut over = self.over.clone();
+        let over = over.wait_for(Option::is_some).await;
+        let cause = over.ok().and_then(|over| over.clone());
+        cause.unwrap_or(Error::ChannelClosed(Cause::ClosedHere))
+    }
+
+    /// Takes no reply any more and closes the channel.
+    ///
+    /// # Errors
+    /// What the channel or the connection failed with.
+    ///
+    /// # Cancel safety
+    /// A dropped future may have closed the channel.
+    pub(super) async fn close(&self) -> Result<(), Error> {
+        self.channel.clone().close().await
+    }
+}
+
+/// Hands replies and returned requests to the calls they belong to. It waits for nothing else, so it never stands in
+/// the connection's way.
+struct Sorter {
+    mode: ReplyMode,
+    name: ShortString,
+    pending: Arc<Pending>,
+    counters: Arc<Counters>,
+}
+
+impl Sorter {
+    async fn sort(&self, mut replies: Consumer<Received>, mut returns: Returns) -> Error {
+        let error = loop {
+            tokio::select! {
+                reply = replies.next() => match reply {
+                    Some(Ok(reply)) => self.reply(reply),
+                    Some(Err(error)) => break error,
+                    None => break Error::ChannelClosed(Cause::ClosedHere),
+                },
+                Some(returned) = returns.next() => self.returned(returned),
+            }
+        };
+        self.pending
+            .fail(&error, &RpcError::lost(error.clone(), true));
+        error
+    }
+
+    fn reply(&self, reply: Received) {
+        let ours = self.came_here(&reply);
+        let Message { properties, .. } = &reply.message;
+        match properties.correlation_id.clone() {
+            Some(id) if ours => {
+                if !self.pending.resolve(&id, read(reply.message)) {
+                    self.counters.late();
+                    debug!(correlation_id = %id, "a reply that no call waits for: late or doubled");
+                }
+            }
+            id => {
+                self.counters.foreign();
+                debug!(correlation_id = ?id, exchange = %reply.exchange, "a reply that is for nobody here");
+            }
+        }
+    }
+
+    /// Through the default exchange to our own address, and no other way: whoever publishes elsewhere does not answer.
+    fn came_here(&self, reply: &Received) -> bool {
+        let key = reply.routing_key.as_bytes();
+        reply.exchange.is_empty()
+            && match self.mode {
+                ReplyMode::DirectReplyTo => key.starts_with(DIRECT.as_bytes()),
+                ReplyMode::ExclusiveQueue => key == self.name.as_bytes(),
+            }
+    }
+
+    /// A return comes before the confirm of its publish (CONF-6), and ends the call.
+    fn returned(&self, Returned { reason, message }: Returned) {
+        let (queue, code, text) = (reason.routing_key, reason.reply_code, reason.reply_text);
+        let unroutable = Err(RpcError::Unroutable { queue, code, text });
+        let id = message.properties.correlation_id.unwrap_or_default();
+        if !self.pending.resolve(&id, unroutable) {
+            debug!(correlation_id = %id, "a returned request that no call waits for");
+        }
+    }
+}
+
+/// A result, or the error that the server reports in its place. RPC-18
+fn read(reply: Message) -> Outcome {
+    if reply
+        .properties
+        .kind
+        .as_ref()
+        .is_none_or(|kind| *kind != ERROR_TYPE)
+    {
+        return Ok(reply);
+    }
+    let headers = reply.properties.headers.unwrap_or_default();
+    let kind = headers
+        .get(ERROR_KIND)
+        .and_then(|kind| kind.as_long_string())
+        .unwrap_or(b"error");
+    let kind = String::from_utf8_lossy(kind).into_owned();
+    Err(RpcError::Remote {
+        kind,
+        message: String::from_utf8_lossy(&reply.body).into_owned(),
+    })
+}
