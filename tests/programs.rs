@@ -323,6 +323,74 @@ fn a_queue_without_a_server_is_told_apart_and_waited_for_if_asked() {
 }
 
 #[test]
+fn many_calls_end_with_a_summary() {
+    let (_broker, url) = broker();
+    let _server = server(&url);
+    for mode in ["direct", "exclusive"] {
+        let arguments = [
+            "9",
+            "--url",
+            &url,
+            "--count",
+            "50",
+            "--concurrency",
+            "5",
+            "--reply-mode",
+            mode,
+        ];
+        let (stdout, stderr, status) = said(CLIENT, &arguments);
+        assert_eq!((stderr.as_str(), status), ("", Some(0)));
+        let [calls, latency] = stdout.lines().collect::<Vec<_>>()[..] else {
+            panic!("two lines: {stdout}")
+        };
+        assert!(
+            calls.starts_with("50 calls in ") && calls.ends_with(" s: 50 answered"),
+            "{calls}"
+        );
+        for percentile in ["p50 ", "p95 ", "p99 ", "max "] {
+            assert!(latency.contains(percentile), "{latency}");
+        }
+    }
+}
+
+#[test]
+fn of_several_places_the_first_that_answers_is_taken() {
+    let (_broker, url) = broker();
+    let _server = server(&url);
+    let nowhere = format!("amqp://127.0.0.1:{}", free_port());
+    let several = format!("{nowhere} {url}");
+    let (stdout, _, status) = said(CLIENT, &["10", "--url", &several]);
+    assert_eq!(
+        (stdout.lines().last(), status),
+        (Some(" [.] Got 55"), Some(0))
+    );
+    let (_, stderr, status) = said(CLIENT, &["10", "--url", &format!("{nowhere} {nowhere}")]);
+    assert_eq!(status, Some(3));
+    assert!(
+        stderr.contains("The other place that was named failed, too."),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_ping_says_who_is_there() {
+    let (_broker, url) = broker();
+    let (stdout, stderr, status) = said(CLIENT, &["ping", "--url", &url]);
+    assert!(
+        stdout.starts_with("The broker answers in ") && status == Some(4),
+        "{stdout}"
+    );
+    assert!(
+        stderr.starts_with("No server: there is no queue 'rpc_queue'."),
+        "{stderr}"
+    );
+    let _server = server(&url);
+    let (stdout, _, status) = said(CLIENT, &["ping", "--url", &url]);
+    let last = "Queue 'rpc_queue': 1 server, 0 requests wait.";
+    assert_eq!((stdout.lines().last(), status), (Some(last), Some(0)));
+}
+
+#[test]
 fn no_reply_in_time_is_said_in_time() {
     let (_broker, url) = broker();
     let _server = server(&url);

@@ -8,7 +8,7 @@ use std::sync::{
 use bytes::Bytes;
 
 use super::say;
-use crate::rpc::{Deadline, HandlerError, Request};
+use crate::rpc::{Deadline, HandlerError, Request, RpcError};
 
 /// The largest number whose Fibonacci number fits 64 bits.
 pub const LARGEST: u8 = 93;
@@ -50,6 +50,20 @@ pub fn parse(body: &[u8]) -> Result<u8, HandlerError> {
         HandlerError::bad_request(format!(
             "expected a whole number from 0 to {LARGEST}, got \"{shown}\""
         ))
+    })
+}
+
+/// Reads a reply.
+///
+/// # Errors
+/// `Decode` for anything but a whole number.
+pub fn result(body: &[u8]) -> Result<u64, RpcError> {
+    let number = std::str::from_utf8(body)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    number.ok_or_else(|| {
+        let shown = body.get(..32).unwrap_or(body).escape_ascii();
+        RpcError::Decode(format!("expected a whole number, got \"{shown}\""))
     })
 }
 

@@ -4,11 +4,29 @@ use std::io;
 
 use super::{Failure, Status};
 use crate::{
-    client::{ConnectOptions, Error},
+    client::{ConnectOptions, Endpoints, Error},
     codec::{MethodId, ReplyCode},
     protocol::Cause,
     rpc::{NoReply, RpcError},
 };
+
+/// Why there is no connection to any of these places: what the last of them said, and how many there were.
+pub fn of_endpoints(error: &Error, endpoints: &Endpoints) -> Failure {
+    let mut places = endpoints.iter();
+    let failure = places.next_back().map(|last| of_connect(error, last));
+    let Failure { sentence, status } = failure.unwrap_or_else(|| of_operation(error));
+    match places.count() {
+        0 => Failure::new(status, sentence),
+        1 => Failure::new(
+            status,
+            format!("{sentence} The other place that was named failed, too."),
+        ),
+        others => Failure::new(
+            status,
+            format!("{sentence} The {others} other places that were named failed, too."),
+        ),
+    }
+}
 
 /// Why there is no connection.
 pub fn of_connect(error: &Error, options: &ConnectOptions) -> Failure {

@@ -32,6 +32,13 @@ impl Endpoints {
     }
 }
 
+/// `amqp://guest:guest@localhost:5672/%2f`
+impl Default for Endpoints {
+    fn default() -> Self {
+        ConnectOptions::default().into()
+    }
+}
+
 impl<'a> IntoIterator for &'a Endpoints {
     type Item = &'a ConnectOptions;
     type IntoIter = std::slice::Iter<'a, ConnectOptions>;

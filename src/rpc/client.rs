@@ -212,6 +212,11 @@ impl RpcClient {
         self.0.keeper.state()
     }
 
+    /// The connection that calls go out on, if there is one now: for what else there is to ask of the broker.
+    pub fn connection(&self) -> Option<Connection> {
+        self.0.keeper.connection()
+    }
+
     /// What was counted so far.
     pub fn stats(&self) -> RpcStats {
         self.0.counters.snapshot()

@@ -96,6 +96,21 @@ impl RpcError {
         }
     }
 
+    /// The outcome in a word, the same in counters, logs and summaries.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Unroutable { .. } => "unroutable",
+            Self::Refused { .. } => "refused",
+            Self::Timeout(_) => "timeout",
+            Self::Remote { .. } => "remote error",
+            Self::ConnectionLost { .. } => "connection lost",
+            Self::ChannelClosed { .. } => "channel closed",
+            Self::Decode(_) => "not understood",
+            Self::ShutDown { .. } => "shut down",
+            Self::NotSent(_) => "not sent",
+        }
+    }
+
     /// Whether the request may have been executed, be it now or later. A server that answered has had it; so a remote
     /// error says true, though the handler may have refused it.
     pub fn maybe_executed(&self) -> bool {

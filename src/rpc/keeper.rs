@@ -110,6 +110,10 @@ impl Keeper {
         self.state.subscribe()
     }
 
+    pub(super) fn connection(&self) -> Option<Connection> {
+        self.address().map(|address| address.connection.clone())
+    }
+
     /// The reply address, if there is one now.
     pub(super) fn address(&self) -> Option<Arc<ReplyAddress>> {
         match &*self.link.borrow() {
