@@ -7,7 +7,7 @@ use crate::{
     client::{ConnectOptions, Endpoints, Error},
     codec::{MethodId, ReplyCode},
     protocol::Cause,
-    rpc::{NoReply, RpcError},
+    rpc::{NoReply, RpcError, Servers},
 };
 
 /// Why there is no connection to any of these places: what the last of them said, and how many there were.
@@ -238,7 +238,7 @@ fn why_late(no_reply: &NoReply) -> String {
         queue,
         confirmed,
         blocked,
-        consumers,
+        servers,
         ..
     } = no_reply;
     if let Some(reason) = blocked {
@@ -247,11 +247,14 @@ fn why_late(no_reply: &NoReply) -> String {
     if !confirmed {
         return "the broker has not confirmed the request.".into();
     }
-    let servers = match consumers {
-        Some(0) => return format!("queue '{queue}' exists, but nobody consumes from it."),
-        Some(1) => "the server is busy or slow",
-        Some(_) => "the servers are busy or slow",
-        None => "the broker did not say in time whether a server is there",
+    let servers = match servers {
+        Servers::Consumers(0) => {
+            return format!("queue '{queue}' exists, but nobody consumes from it.");
+        }
+        Servers::QueueGone => return format!("queue '{queue}' has been deleted."),
+        Servers::Consumers(1) => "the server is busy or slow",
+        Servers::Consumers(_) => "the servers are busy or slow",
+        Servers::Unknown => "the broker did not say in time whether a server is there",
     };
     format!("{servers}. --timeout gives more time.")
 }

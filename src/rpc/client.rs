@@ -198,9 +198,12 @@ impl RpcClient {
                 Err(error @ RpcError::ConnectionLost { maybe_executed, .. })
                     if options.idempotent || !maybe_executed =>
                 {
-                    self.0.counters.resent();
                     lost.get_or_insert(error);
-                    let _ = timeout_at(deadline.instant(), address.over()).await; // before it is replaced
+                    let replaced = self.0.keeper.replaced(&address);
+                    let _ = timeout_at(deadline.instant(), replaced).await;
+                    if maybe_executed {
+                        self.0.counters.resent();
+                    }
                 }
                 outcome => return outcome,
             }

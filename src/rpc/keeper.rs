@@ -144,6 +144,17 @@ impl Keeper {
         }
     }
 
+    /// Waits until calls do not go to this address any more.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(super) async fn replaced(&self, address: &Arc<ReplyAddress>) {
+        let mut link = self.link.subscribe();
+        let other =
+            |link: &Link| !matches!(link, Link::Up(current) if Arc::ptr_eq(current, address));
+        let _ = link.wait_for(other).await; // its sender is here, so it does not fail
+    }
+
     /// What a call ends with that found no address in time.
     pub(super) fn absence(&self) -> RpcError {
         let cause = match &*self.link.borrow() {

@@ -36,7 +36,7 @@ pub use self::{
     client::RpcClient,
     deadline::Deadline,
     error::{HandlerError, RpcError},
-    no_reply::NoReply,
+    no_reply::{NoReply, Servers},
     queue::QueueType,
     reconnect::ConnectionState,
     server::{Request, RpcServer, RpcServerOptions},

@@ -16,6 +16,31 @@ use crate::{
 /// How long the broker may take to say how many servers there are, once a call has failed already.
 const LOOK_UP_LIMIT: Duration = Duration::from_millis(500);
 
+/// What a broker says of the far end of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Servers {
+    /// So many consumers. 0: the queue exists, and nobody is there.
+    Consumers(u32),
+    /// The queue was there when it took the request, and is gone.
+    QueueGone,
+    /// The broker could not be asked, or did not answer in time.
+    Unknown,
+}
+
+impl Display for Servers {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Consumers(0) => f.write_str("the queue exists, but nobody consumes from it"),
+            Self::Consumers(1) => f.write_str("one server consumes from the queue"),
+            Self::Consumers(many) => write!(f, "{many} servers consume from the queue"),
+            Self::QueueGone => f.write_str("the queue has been deleted, and the request with it"),
+            Self::Unknown => {
+                f.write_str("the broker did not say in time who consumes from the queue")
+            }
+        }
+    }
+}
+
 /// What is known of a call whose deadline has passed: enough to find out whose fault it was.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NoReply {
@@ -29,8 +54,8 @@ pub struct NoReply {
     pub confirmed: bool,
     /// Why the broker does not want to hear from publishers, if it says so: it may never have read the request. BLOCK-1
     pub blocked: Option<ShortString>,
-    /// How many servers consume from the queue, if the broker could still be asked. RPC-8
-    pub consumers: Option<u32>,
+    /// Who consumes from the queue now. RPC-8
+    pub servers: Servers,
     /// The consumer whose full queue keeps the connection, and so the reply, from being read, if one does.
     pub in_the_way: Option<ConsumerTag>,
 }
@@ -39,31 +64,14 @@ impl Display for NoReply {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { queue, elapsed, .. } = self;
         write!(f, "queue {queue} within {} s: ", elapsed.as_secs_f32())?;
-        match self {
-            Self {
-                in_the_way: Some(tag),
-                ..
-            } => write!(f, "consumer {tag} has not taken what is queued for it"),
-            Self {
-                blocked: Some(reason),
-                ..
-            } => write!(f, "the broker has blocked this connection ({reason})"),
-            Self {
-                confirmed: false, ..
-            } => f.write_str("the broker has not confirmed the request"),
-            Self {
-                consumers: Some(0), ..
-            } => f.write_str("the queue exists, but nobody consumes from it"),
-            Self {
-                consumers: Some(1), ..
-            } => f.write_str("one server consumes from the queue"),
-            Self {
-                consumers: Some(many),
-                ..
-            } => write!(f, "{many} servers consume from the queue"),
-            Self {
-                consumers: None, ..
-            } => f.write_str("the broker did not say in time who consumes from the queue"),
+        if let Some(tag) = &self.in_the_way {
+            write!(f, "consumer {tag} has not taken what is queued for it")
+        } else if let Some(reason) = &self.blocked {
+            write!(f, "the broker takes no requests now ({reason})")
+        } else if !self.confirmed {
+            f.write_str("the broker has not confirmed the request")
+        } else {
+            self.servers.fmt(f)
         }
     }
 }
@@ -80,9 +88,9 @@ impl NoReply {
         let connection = &address.connection;
         let in_the_way = connection.in_the_way();
         let blocked = connection.blocked().borrow().clone();
-        let consumers = match (&in_the_way, &blocked) {
-            (None, None) => count_consumers(connection, &queue).await,
-            _ => None, // no answer would be read either
+        let servers = match (&in_the_way, &blocked) {
+            (None, None) => ask(connection, &queue).await,
+            _ => Servers::Unknown, // no answer would be read either
         };
         Self {
             queue,
@@ -90,13 +98,16 @@ impl NoReply {
             elapsed,
             confirmed,
             blocked,
-            consumers,
+            servers,
             in_the_way,
         }
     }
 }
 
-async fn count_consumers(connection: &Connection, queue: &ShortString) -> Option<u32> {
-    let found = timeout(LOOK_UP_LIMIT, look_up(connection, queue)).await;
-    Some(found.ok()?.ok()??.consumer_count)
+async fn ask(connection: &Connection, queue: &ShortString) -> Servers {
+    match timeout(LOOK_UP_LIMIT, look_up(connection, queue)).await {
+        Ok(Ok(Some(found))) => Servers::Consumers(found.consumer_count),
+        Ok(Ok(None)) => Servers::QueueGone,
+        Ok(Err(_)) | Err(_) => Servers::Unknown,
+    }
 }

@@ -14,9 +14,11 @@
 )]
 
 mod broker;
+mod calls;
 mod closing;
 mod dropping;
 mod inbound;
 mod lies;
 mod outbound;
 mod peer;
+mod reconnecting;

@@ -166,6 +166,11 @@ scenarios! {
         request_without_reply_to
         stopped_server_gives_back
         late_reply_is_counted
+        both_reply_modes
+        full_queue_refuses_a_call
+        queue_deleted_under_a_call
+        closed_client_finishes
+        closed_client_cuts_off
         dropped_call_leaves_nothing_behind
         connection_lost_under_a_call;
 }

@@ -13,7 +13,10 @@ use amqp_rpc::{
     client::{Channel, Error},
     codec::*,
     protocol::Message,
-    rpc::{CallOptions, HandlerError, QueueType, Request, RpcClient, RpcError, RpcServer, RpcServerOptions},
+    rpc::{
+        CallOptions, HandlerError, QueueType, ReplyMode, Request, RpcClient, RpcClientOptions, RpcError, RpcServer,
+        RpcServerOptions, Servers,
+    },
     short,
 };
 use bytes::Bytes;
@@ -144,8 +147,8 @@ pub async fn call_that_nobody_serves(world: World) {
     loop {
         let error = client.call_with(CallOptions::within(Duration::from_millis(20)), &queue, "x").await.unwrap_err();
         match error {
-            RpcError::Timeout(ref no_reply) if no_reply.confirmed && no_reply.consumers.is_some() => {
-                assert_eq!(no_reply.consumers, Some(0));
+            RpcError::Timeout(ref no_reply) if no_reply.confirmed && no_reply.servers != Servers::Unknown => {
+                assert_eq!(no_reply.servers, Servers::Consumers(0));
                 assert!(error.to_string().contains("nobody consumes from it"), "{error}");
                 break;
             }
@@ -302,4 +305,103 @@ pub async fn connection_lost_under_a_call(world: World) {
     assert!(matches!(lost, Err(RpcError::ConnectionLost { maybe_executed: true, .. })), "got {lost:?}");
     let next = client.call(&queue, "after").await;
     assert!(matches!(next, Err(RpcError::ConnectionLost { maybe_executed: false, .. })), "got {next:?}");
+}
+
+/// DRT-1, DRT-2, RPC-2: where replies come to makes no difference to the caller.
+pub async fn both_reply_modes(world: World) {
+    let queue = world.queue("rpc");
+    let server = Serving::start(&world, &queue, 4, echo).await;
+    for reply_mode in [ReplyMode::DirectReplyTo, ReplyMode::ExclusiveQueue] {
+        let options = RpcClientOptions { reply_mode, ..Default::default() };
+        let client = RpcClient::with_options(&world.connect().await, options).await.unwrap();
+        assert_eq!(hundred_calls(&client, &queue).await, 100);
+        let stats = client.stats();
+        assert_eq!((stats.answered, stats.ended(), stats.late), (100, 100, 0));
+    }
+    server.stop().await;
+}
+
+/// CONF-7: a full queue refuses, and the caller hears it at once.
+pub async fn full_queue_refuses_a_call(world: World) {
+    let queue = world.queue("rpc");
+    let arguments = vec![(short!("x-max-length"), 1.into()), (short!("x-overflow"), "reject-publish".into())];
+    let declare = QueueDeclare { arguments: FieldTable(arguments), ..shared(&queue) };
+    let channel = world.channel().await;
+    channel.queue_declare(declare).await.unwrap();
+    fill(&channel, &queue, &["it is full"]).await;
+    let client = client(&world).await;
+    match client.call_with(PATIENTLY, &queue, "one too many").await {
+        Err(RpcError::Refused { queue: full }) => assert_eq!(full, queue),
+        other => panic!("got {other:?}"),
+    }
+    assert_eq!(client.stats().refused, 1);
+}
+
+/// The queue is deleted under a call: its caller is told that when its time is up.
+pub async fn queue_deleted_under_a_call(world: World) {
+    let queue = world.queue("rpc");
+    let channel = world.channel().await;
+    channel.queue_declare(shared(&queue)).await.unwrap();
+    let client = client(&world).await;
+    let call = {
+        let (client, queue) = (client.clone(), queue.clone());
+        tokio::spawn(async move { client.call_with(CallOptions::within(Duration::from_secs(2)), queue, "x").await })
+    };
+    while counts(&channel, &queue).await.0 == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    channel.queue_delete(QueueDelete { queue: queue.clone(), ..Default::default() }).await.unwrap();
+    match call.await.unwrap() {
+        Err(RpcError::Timeout(no_reply)) => {
+            assert!(no_reply.confirmed);
+            // Unless the broker was too busy to be asked in the half second there is for it.
+            assert!(matches!(no_reply.servers, Servers::QueueGone | Servers::Unknown), "{no_reply:?}");
+        }
+        other => panic!("got {other:?}"),
+    }
+}
+
+/// A client that is closed finishes what is in flight, if there is time, and takes nothing new.
+pub async fn closed_client_finishes(world: World) {
+    let queue = world.queue("rpc");
+    let mut server = ByHand::new(&world, &queue).await;
+    let client = client(&world).await;
+    let call = |client: &RpcClient| {
+        let (client, queue) = (client.clone(), queue.clone());
+        tokio::spawn(async move { client.call_with(PATIENTLY, queue, "x").await })
+    };
+    let finished = call(&client);
+    let request = server.request().await;
+    let closing = tokio::spawn({
+        let client = client.clone();
+        async move { client.close(PATIENCE).await }
+    });
+    loop {
+        // The close has begun once a call is refused.
+        match client.call_with(CallOptions::within(Duration::from_millis(50)), &queue, "new").await {
+            Err(RpcError::ShutDown { maybe_executed: false }) => break,
+            Err(RpcError::Timeout(_)) => {}
+            other => panic!("got {other:?}"),
+        }
+    }
+    server.reply(request, "in time").await;
+    assert_eq!(finished.await.unwrap().unwrap().body, "in time");
+    closing.await.unwrap().unwrap();
+
+}
+
+/// A client that is closed at once says of each call in flight that it may have been executed.
+pub async fn closed_client_cuts_off(world: World) {
+    let queue = world.queue("rpc");
+    let mut server = ByHand::new(&world, &queue).await;
+    let client = client(&world).await;
+    let cut_off = {
+        let (client, queue) = (client.clone(), queue.clone());
+        tokio::spawn(async move { client.call_with(PATIENTLY, queue, "x").await })
+    };
+    server.request().await;
+    client.close(Duration::ZERO).await.unwrap();
+    let outcome = cut_off.await.unwrap();
+    assert!(matches!(outcome, Err(RpcError::ShutDown { maybe_executed: true })), "got {outcome:?}");
+    assert_eq!(client.stats().shut_down, 1);
 }
