@@ -229,6 +229,14 @@ impl ShortString {
         }
     }
 
+    /// Octets of memory beside the value itself.
+    pub(crate) fn memory(&self) -> usize {
+        match &self.0 {
+            Repr::Heap(octets) => octets.len(),
+            Repr::Inline { .. } | Repr::Static(_) => 0,
+        }
+    }
+
     /// As much of `text` as fits 255 octets, never cut within a character, with `...` at the cut. CLOSE-14
     pub fn truncated(text: &str) -> Self {
         Self::try_from(text).unwrap_or_else(|_| {

@@ -198,6 +198,25 @@ impl Properties {
         self.headers = self.headers.map(FieldTable::into_owned);
         self
     }
+
+    /// Octets of memory that they take, absent ones included; the table of headers may take many times what it had on
+    /// the wire. SEC-17
+    pub fn memory(&self) -> usize {
+        let texts = [
+            &self.content_type,
+            &self.content_encoding,
+            &self.correlation_id,
+            &self.reply_to,
+            &self.expiration,
+            &self.message_id,
+            &self.kind,
+            &self.user_id,
+            &self.app_id,
+            &self.cluster_id,
+        ];
+        let texts: usize = texts.into_iter().flatten().map(ShortString::memory).sum();
+        size_of::<Self>() + texts + self.headers.as_ref().map_or(0, FieldTable::memory)
+    }
 }
 
 /// What is present: `content-type="text/plain" correlation-id="1"`.

@@ -174,6 +174,19 @@ impl FieldValue {
         count.0 - 1
     }
 
+    /// Octets of memory beside the value itself.
+    fn memory(&self) -> usize {
+        match self {
+            Self::LongString(LongString(octets)) | Self::ByteArray(octets) => octets.len(),
+            Self::Array(values) => {
+                let inside: usize = values.iter().map(Self::memory).sum();
+                values.capacity() * size_of::<Self>() + inside
+            }
+            Self::Table(table) => table.memory(),
+            _ => 0,
+        }
+    }
+
     fn into_owned(self) -> Self {
         match self {
             Self::LongString(text) => Self::LongString(text.into_owned()),
@@ -216,6 +229,14 @@ impl FieldTable {
                 .map(|(name, value)| (name, value.into_owned()))
                 .collect(),
         )
+    }
+
+    /// Octets of memory that the entries take, with all that nests in them: up to 80 for an octet on the wire, where an
+    /// array has just grown. Whoever keeps a table counts this and not its octets. SEC-17
+    pub fn memory(&self) -> usize {
+        let entry = |(name, value): &(ShortString, FieldValue)| name.memory() + value.memory();
+        let room = self.0.capacity() * size_of::<(ShortString, FieldValue)>();
+        room + self.0.iter().map(entry).sum::<usize>()
     }
 
     /// How deep tables and arrays nest here; a flat table is 1.

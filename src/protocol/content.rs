@@ -6,14 +6,14 @@
 //! ```
 //!
 //! A content cannot be aborted and nothing of the same channel may come between its frames (CONTENT-7); other
-//! channels and heartbeats may. The `Assembler` is the whole rule: three states, and an arm for everything illegal
+//! channels and heartbeats may. The `Assembler` is the whole rule: four states, and an arm for everything illegal
 //! that names what was due. [`Message`] is what comes out, and `bodies` is the way back.
 //!
 //! Read next: [`ledger`](super::ledger).
 
 use std::mem;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::codec::{BASIC_CLASS, ContentHeader, Method, MethodId, Payload, Properties, ReplyCode};
 
@@ -43,6 +43,11 @@ impl Message {
             body: Bytes::copy_from_slice(&self.body),
         }
     }
+
+    /// Octets of memory that the properties and the body take. SEC-17
+    pub fn memory(&self) -> usize {
+        self.properties.memory() + self.body.len()
+    }
 }
 
 impl<B: Into<Bytes>> From<B> for Message {
@@ -56,17 +61,24 @@ impl<B: Into<Bytes>> From<B> for Message {
 
 /// Where a channel is within a content.
 #[derive(Debug, Default)]
-#[expect(clippy::enum_variant_names)] // states are named for what they wait for
 pub(crate) enum Assembler {
     #[default]
     AwaitMethod,
     AwaitHeader(Method),
-    AwaitBody {
-        method: Method,
-        header: ContentHeader,
-        left: u64,
-        body: Body,
-    },
+    AwaitBody(Method, Content),
+    /// So many octets are still to be thrown away of what the method began. SEC-6, CHAN-8
+    Swallow(MethodId, u64),
+}
+
+/// A content whose body is not complete.
+#[derive(Debug)]
+pub(crate) struct Content {
+    properties: Box<Properties>,
+    /// What has come of the body. Nothing is reserved for what the header only announced (SEC-1).
+    body: Vec<u8>,
+    left: u64,
+    /// Octets of memory that the properties take.
+    header: usize,
 }
 
 /// One step's result.
@@ -109,115 +121,137 @@ impl Assembler {
             (AwaitHeader(m), _) =>
                 Err(unexpected(m.id(), "expected content header for class 60, got non content header frame instead")),
 
-            (AwaitBody { method, header, left, body }, P::Body(octets)) =>
-                self.body((method, header, left, body), octets, wanted),
-            (AwaitBody { method, .. }, _) =>
-                Err(unexpected(method.id(), "expected content body, got non content body frame instead")),
+            (AwaitBody(m, c), P::Body(octets)) if wanted.is_some() => self.body(m, c, octets),
+            (AwaitBody(m, c), P::Body(octets)) => self.swallow(m.id(), c.left, &octets),
+            (Swallow(id, left), P::Body(octets)) => self.swallow(id, left, &octets),
+            (AwaitBody(m, _), _) =>
+                Err(unexpected(m.id(), "expected content body, got non content body frame instead")),
+            (Swallow(id, _), _) =>
+                Err(unexpected(id, "expected content body, got non content body frame instead")),
         }
     }
 
-    /// The header says how much body follows: none, and the content is complete already.
-    /// Octets of a body that has begun to come.
-    pub(crate) fn held(&self) -> u64 {
+    /// Octets of memory that a content takes which has begun to come. SEC-8
+    pub(crate) fn held(&self) -> usize {
         match self {
-            Self::AwaitBody {
-                body: Body::Discarded,
-                ..
-            } => 0,
-            Self::AwaitBody { header, left, .. } => header.body_size - left,
+            Self::AwaitBody(_, content) => content.header + content.body.capacity(),
             _ => 0,
         }
     }
 
+    /// The header says how much body follows: none, and the content is complete already.
     fn header(
         &mut self,
         method: Method,
         header: ContentHeader,
         wanted: Option<u64>,
     ) -> Result<Assembled, OutOfPlace> {
-        if header.class_id != BASIC_CLASS {
+        let ContentHeader {
+            class_id,
+            body_size: left,
+            properties,
+        } = header;
+        if class_id != BASIC_CLASS {
             let text = format!(
-                "expected content header for class 60, got one for class {} instead",
-                header.class_id
+                "expected content header for class 60, got one for class {class_id} instead"
             );
             return Err(unexpected(method.id(), &text));
         }
-        let (id, left) = (method.id(), header.body_size);
-        let too_large = wanted.is_some_and(|limit| left > limit);
-        let keep = wanted.is_some() && !too_large;
-        let body = if keep { Body::Nothing } else { Body::Discarded };
-        if left > 0 {
-            *self = Self::AwaitBody {
-                method,
-                header,
-                left,
-                body,
-            };
-        } else if keep {
-            let message = Message {
-                properties: header.properties,
-                body: Bytes::new(),
-            };
-            return Ok(Assembled::Content(method, message));
+        match wanted {
+            Some(limit) if left > limit => {
+                // Refused on its header; what follows of it is swallowed (SEC-5, SEC-6).
+                let (code, id) = (ReplyCode::PRECONDITION_FAILED, method.id());
+                let text =
+                    format!("message size {left} is larger than configured max size {limit}");
+                *self = Self::Swallow(id, left);
+                return Err(OutOfPlace {
+                    code,
+                    method: id,
+                    text,
+                });
+            }
+            Some(_) if left == 0 => {
+                let body = Bytes::new();
+                return Ok(Assembled::Content(method, Message { properties, body }));
+            }
+            Some(_) => {
+                let (body, header) = (Vec::new(), properties.memory());
+                let content = Content {
+                    properties,
+                    body,
+                    left,
+                    header,
+                };
+                *self = Self::AwaitBody(method, content);
+            }
+            None if left == 0 => return Ok(Assembled::Swallowed),
+            None => *self = Self::Swallow(method.id(), left),
         }
-        if too_large {
-            // Refused on its header; what follows of it is swallowed (SEC-5, SEC-6).
-            let limit = wanted.unwrap_or_default();
-            let text = format!("message size {left} is larger than configured max size {limit}");
-            return Err(OutOfPlace {
-                code: ReplyCode::PRECONDITION_FAILED,
-                method: id,
-                text,
-            });
-        }
-        Ok(if left > 0 {
-            Assembled::More
-        } else {
-            Assembled::Swallowed
-        })
+        Ok(Assembled::More)
     }
 
     fn body(
         &mut self,
-        (method, header, left, mut body): (Method, ContentHeader, u64, Body),
+        method: Method,
+        mut content: Content,
         octets: Bytes,
-        wanted: Option<u64>,
     ) -> Result<Assembled, OutOfPlace> {
-        let Some(left) = u64::try_from(octets.len())
-            .ok()
-            .and_then(|octets| left.checked_sub(octets))
-        else {
-            let text = "content body frame exceeds remaining content size".to_owned();
-            return Err(OutOfPlace {
-                code: ReplyCode::FRAME_ERROR,
-                method: method.id(),
-                text,
-            });
-        };
-        if wanted.is_none() {
-            body = Body::Discarded;
+        let left = left_after(method.id(), content.left, &octets)?;
+        if left > 0 || !content.body.is_empty() {
+            content.append(&octets);
         }
-        body.append(octets);
+        content.left = left;
         if left > 0 {
-            *self = Self::AwaitBody {
-                method,
-                header,
-                left,
-                body,
-            };
+            *self = Self::AwaitBody(method, content);
             return Ok(Assembled::More);
         }
-        Ok(match body.finish() {
-            Some(body) => Assembled::Content(
-                method,
-                Message {
-                    properties: header.properties,
-                    body,
-                },
-            ),
-            None => Assembled::Swallowed,
-        })
+        let Content {
+            properties, body, ..
+        } = content;
+        // A body of one frame stays the slice of the read buffer that it is.
+        let body = if body.is_empty() { octets } else { body.into() };
+        Ok(Assembled::Content(method, Message { properties, body }))
     }
+
+    fn swallow(
+        &mut self,
+        method: MethodId,
+        left: u64,
+        octets: &[u8],
+    ) -> Result<Assembled, OutOfPlace> {
+        let left = left_after(method, left, octets)?;
+        if left == 0 {
+            return Ok(Assembled::Swallowed);
+        }
+        *self = Self::Swallow(method, left);
+        Ok(Assembled::More)
+    }
+}
+
+impl Content {
+    /// Copies a piece behind what came before. As a slice it would keep its whole read buffer of 64 KiB for as long as
+    /// the peer likes: one octet a channel, and a thousand channels keep 64 MiB. The room doubles, up to what was
+    /// announced (SEC-1).
+    fn append(&mut self, octets: &[u8]) {
+        let Self { body, left, .. } = self;
+        if body.capacity() - body.len() < octets.len() {
+            let announced = usize::try_from(*left).unwrap_or(usize::MAX);
+            body.reserve_exact(octets.len().max(body.len()).min(announced));
+        }
+        body.extend_from_slice(octets);
+    }
+}
+
+/// What is due after these octets; more than was announced is an error. CONTENT-5
+fn left_after(method: MethodId, left: u64, octets: &[u8]) -> Result<u64, OutOfPlace> {
+    let octets = u64::try_from(octets.len()).ok();
+    octets
+        .and_then(|octets| left.checked_sub(octets))
+        .ok_or_else(|| OutOfPlace {
+            code: ReplyCode::FRAME_ERROR,
+            method,
+            text: "content body frame exceeds remaining content size".to_owned(),
+        })
 }
 
 fn unexpected(method: MethodId, text: &str) -> OutOfPlace {
@@ -225,86 +259,6 @@ fn unexpected(method: MethodId, text: &str) -> OutOfPlace {
         code: ReplyCode::UNEXPECTED_FRAME,
         method,
         text: text.to_owned(),
-    }
-}
-
-/// The body frames so far. Nothing is reserved for what the header only announced (SEC-1).
-#[derive(Debug)]
-pub(crate) enum Body {
-    Nothing,
-    /// A body of one frame stays the slice of the read buffer that it is.
-    One(Bytes),
-    Several(Pieces),
-    Discarded,
-}
-
-/// A body in pieces, to be joined by one copy.
-#[derive(Debug, Default)]
-pub(crate) struct Pieces {
-    shared: Vec<Bytes>,
-    /// What was too small to be shared since the last of those.
-    small: BytesMut,
-}
-
-/// A slice pins its whole read buffer (64 KiB), and costs some 32 octets itself. So what is smaller than this is
-/// copied behind what came before: otherwise a peer that sends one octet at a time could make us keep far more than
-/// it sends.
-const WORTH_SHARING: usize = 2048;
-
-impl Body {
-    fn append(&mut self, octets: Bytes) {
-        if octets.is_empty() {
-            return; // legal while octets are due, and no progress (CONTENT-6, SEC-9)
-        }
-        *self = match mem::replace(self, Self::Discarded) {
-            Self::Nothing => Self::One(octets),
-            Self::One(first) => {
-                let mut pieces = Pieces::default();
-                pieces.push(first);
-                pieces.push(octets);
-                Self::Several(pieces)
-            }
-            Self::Several(mut pieces) => {
-                pieces.push(octets);
-                Self::Several(pieces)
-            }
-            Self::Discarded => Self::Discarded,
-        };
-    }
-
-    fn finish(self) -> Option<Bytes> {
-        match self {
-            Self::Nothing => Some(Bytes::new()),
-            Self::One(octets) => Some(octets),
-            Self::Several(pieces) => Some(pieces.join()),
-            Self::Discarded => None,
-        }
-    }
-}
-
-impl Pieces {
-    fn push(&mut self, octets: Bytes) {
-        if octets.len() < WORTH_SHARING {
-            return self.small.extend_from_slice(&octets);
-        }
-        if !self.small.is_empty() {
-            self.shared.push(self.small.split().freeze());
-        }
-        self.shared.push(octets);
-    }
-
-    fn join(self) -> Bytes {
-        let Self { shared, small } = self;
-        if shared.is_empty() {
-            return small.freeze();
-        }
-        let octets = shared.iter().map(Bytes::len).sum::<usize>() + small.len();
-        let mut joined = BytesMut::with_capacity(octets);
-        for piece in shared {
-            joined.extend_from_slice(&piece);
-        }
-        joined.extend_from_slice(&small);
-        joined.freeze()
     }
 }
 
@@ -427,11 +381,12 @@ mod tests {
             }
             step(body(octets));
         }
-        let Assembler::AwaitBody { body, .. } = assembler else {
+        let Assembler::AwaitBody(_, content) = assembler else {
             panic!("one octet is due")
         };
-        assert!(
-            matches!(body, Body::Several(pieces) if pieces.shared.is_empty() && pieces.small == "ab")
+        assert_eq!(
+            (content.body.as_slice(), content.body.capacity()),
+            (&b"ab"[..], 2)
         );
     }
 
@@ -447,28 +402,34 @@ mod tests {
 
     #[test]
     fn many_small_pieces_take_little_more_than_their_octets() {
-        // SEC-17: as pieces of their own, each octet took a Bytes and an allocation.
-        const OCTETS: usize = 1 << 16;
-        let mut body = Body::Nothing;
-        for _ in 0..OCTETS {
-            body.append(Bytes::from_static(b"x"));
+        // SEC-1, SEC-8: as slices each would keep the buffer it was read into, and as pieces a Bytes of its own.
+        const OCTETS: usize = 3 << 14;
+        let mut assembler = Assembler::default();
+        let limit = Some(1 << 20);
+        assembler.step(publish(), limit).unwrap();
+        assembler.step(header(OCTETS as u64), limit).unwrap();
+        let header = assembler.held();
+        for octets in 1..OCTETS {
+            assembler.step(body(b"x"), limit).unwrap();
+            let held = assembler.held() - header;
+            assert!(
+                (octets..(2 * octets).min(OCTETS) + 1).contains(&held),
+                "{held} for {octets}"
+            );
         }
-        let Body::Several(pieces) = &body else {
-            panic!("{body:?}")
-        };
-        assert!(pieces.shared.is_empty() && pieces.small.capacity() <= 2 * OCTETS);
-        assert_eq!(body.finish().unwrap().len(), OCTETS);
+        let last = assembler.step(body(b"x"), limit);
+        assert!(matches!(last, Ok(Assembled::Content(_, message)) if message.body.len() == OCTETS));
+        assert_eq!(assembler.held(), 0);
     }
 
     #[test]
-    fn small_and_large_pieces_keep_their_order() {
-        let sizes = [1, WORTH_SHARING, 7, 8, WORTH_SHARING + 1, WORTH_SHARING, 3];
-        let pieces = (0u8..).zip(sizes).map(|(n, size)| vec![n; size]);
-        let pieces: Vec<_> = pieces.collect();
-        let whole = pieces.concat();
-        let mut frames = vec![publish(), header(whole.len() as u64)];
-        frames.extend(pieces.iter().map(|piece| body(piece)));
-        assert_eq!(completed(frames), whole);
+    fn what_is_swallowed_is_not_held() {
+        // SEC-6, SEC-8: neither the body nor the properties, which may be the larger part.
+        let mut assembler = Assembler::default();
+        for frame in [publish(), header(3), body(b"a")] {
+            assembler.step(frame, None).unwrap();
+            assert_eq!(assembler.held(), 0);
+        }
     }
 
     proptest! {

@@ -24,8 +24,11 @@ use crate::codec::{
     ChannelOpenOk, ConnectionUpdateSecretOk, Frame, Method, MethodId, Payload, ReplyCode, Sender,
 };
 
-/// How many bodies of the largest size the unfinished contents of one connection may add up to.
-const UNFINISHED: u64 = 4;
+/// How many bodies of the largest size the unfinished contents of one connection may add up to in memory, ...
+const UNFINISHED: usize = 4;
+
+/// ... and how many octets their headers may take beside.
+const UNFINISHED_HEADERS: usize = 4 << 20;
 
 impl Connection {
     pub(super) fn bad_frame(&mut self, bad: BadFrame, inbound: &mut BytesMut) -> bool {
@@ -129,12 +132,14 @@ impl Connection {
 
     /// Each channel may be within a content, and a peer need not finish any of them. SEC-8
     fn bound_what_is_unfinished(&mut self, channel: ChannelId) {
-        let held: u64 = self
-            .channels
-            .values()
-            .map(|lane| lane.assembler.held())
-            .sum();
-        if held > UNFINISHED * self.body_limit {
+        let lanes = self.channels.values();
+        let held: usize = lanes.map(|lane| lane.assembler.held()).sum();
+        let bodies = usize::try_from(self.body_limit).unwrap_or(usize::MAX);
+        if held
+            > bodies
+                .saturating_mul(UNFINISHED)
+                .saturating_add(UNFINISHED_HEADERS)
+        {
             let text =
                 format!("unfinished contents take {held} octets, the last on channel {channel}");
             self.broken(ReplyCode::RESOURCE_ERROR, MethodId::NONE, &text);
