@@ -44,7 +44,8 @@ pub(crate) const HIGH_WATER: usize = 256 * 1024;
 /// Room for one read. A body is a slice of this, so it is also what a kept slice pins.
 const READ_BUFFER: usize = 64 * 1024;
 
-/// A read gets a fresh buffer when less room than this is left.
+/// A read gets a fresh buffer when less room than this is left. Before the connection is open no more than this is ever
+/// needed, and somebody who only connects should not cost us more. SEC-7
 const LEAST_ROOM: usize = 4 * 1024;
 
 /// Commands taken at once: as many as may wait.
@@ -125,6 +126,8 @@ struct Driver<A: Application> {
     commands: VecDeque<Option<A::Command>>,
     /// Whether there may be more in the queue.
     listening: bool,
+    /// Octets that what the peer said has made us answer since the socket last took everything.
+    answers: usize,
     trouble: Trouble,
 }
 
@@ -149,6 +152,7 @@ impl<A: Application> Driver<A> {
             outbound,
             commands,
             listening: true,
+            answers: 0,
             trouble,
         }
     }
@@ -161,18 +165,22 @@ impl<A: Application> Driver<A> {
             self.obey();
             let reading = self.understand();
             self.core.watch(reading);
+            let waited = self.unsent() > 0;
             let given_up = self.write(writer);
             if self.core.is_over() {
                 return Turn::Over;
             }
             if self.outbound.is_empty() {
-                self.app.on_flushed();
-                if self.core.unsent() > 0 || !self.commands.is_empty() {
+                self.flushed();
+                let (unread, unsaid) = (!reading && waited, self.core.unsent() > 0);
+                if unread || unsaid || !self.commands.is_empty() {
                     continue; // what had to wait for room has it now
                 }
             }
             if self.inbound.capacity() - self.inbound.len() < LEAST_ROOM {
-                self.inbound.reserve(READ_BUFFER);
+                let is_open = self.core.is_open();
+                let room = if is_open { READ_BUFFER } else { LEAST_ROOM };
+                self.inbound.reserve(room);
             }
             let due = self.core.deadline().map(Instant::from_std);
             return Turn::Wait {
@@ -184,7 +192,7 @@ impl<A: Application> Driver<A> {
 
     /// Does what users ask for, as long as it has room.
     fn obey(&mut self) {
-        while self.outbound.len() + self.core.unsent() < HIGH_WATER
+        while self.unsent() < HIGH_WATER
             && let Some(command) = self.commands.pop_front()
         {
             self.app.on_command(&mut self.core, command);
@@ -192,20 +200,38 @@ impl<A: Application> Driver<A> {
         }
     }
 
-    /// Takes frames off `inbound` one by one, as long as what they bring has somewhere to go.
+    /// Takes frames off `inbound` one by one, as long as what they bring has somewhere to go, and what we answer as well:
+    /// a peer that asks and asks and reads nothing is not heard any more. SEC-10
     fn understand(&mut self) -> bool {
+        self.tell();
         loop {
-            self.tell();
             // A connection that is closing goes on reading, and discards (CLOSE-2).
-            let unsent = self.outbound.len() + self.core.unsent();
-            if !self.core.is_closing() && !self.app.has_room(unsent) {
+            let room = self.answers < HIGH_WATER && self.app.has_room(self.unsent());
+            if !room && !self.core.is_closing() {
                 return false;
             }
-            if !self.core.receive(&mut self.inbound) {
-                self.tell();
+            let before = self.core.unsent();
+            let received = self.core.receive(&mut self.inbound);
+            self.tell();
+            self.answers += self.core.unsent().saturating_sub(before);
+            if !received {
                 return true;
             }
         }
+    }
+
+    /// Octets that wait for the socket.
+    fn unsent(&self) -> usize {
+        self.outbound.len() + self.core.unsent()
+    }
+
+    /// Everything there was to send is in the socket.
+    fn flushed(&mut self) {
+        self.answers = 0;
+        if self.outbound.capacity() > HIGH_WATER {
+            self.outbound = BytesMut::new(); // a message of 16 MiB would leave its room behind
+        }
+        self.app.on_flushed();
     }
 
     /// Tells the application all that has happened.

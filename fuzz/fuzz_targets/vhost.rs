@@ -69,8 +69,10 @@ impl Crowd {
     fn new() -> Self {
         let options = VhostOptions {
             names: NameSource::Numbered(0),
-            max_queued_octets: 20_000,
+            max_queued_octets: 60_000,
             max_unsent_octets: 2000,
+            max_consumers: 8,
+            max_unacked: 8,
         };
         let vhost = Vhost::new(short!("/"), options);
         let mut crowd = Self {

@@ -17,7 +17,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
 };
 
-use super::vhost::Lane;
+use super::{account::Share, vhost::Lane};
 use crate::codec::ConsumerTag;
 
 /// The number of a consumer, unique in its vhost and never used twice.
@@ -46,6 +46,7 @@ struct Place {
     consumer: Consumer,
     held: usize,
     in_line: bool,
+    _share: Share,
 }
 
 impl Place {
@@ -85,8 +86,8 @@ impl Consumers {
         self.places.values().map(|place| &place.consumer)
     }
 
-    /// Adds a consumer at the end of the line.
-    pub fn insert(&mut self, consumer: Consumer, exclusive: bool) {
+    /// Adds a consumer at the end of the line; `share` is what it costs.
+    pub fn insert(&mut self, consumer: Consumer, exclusive: bool, share: Share) {
         let id = consumer.id;
         if exclusive {
             self.exclusive = Some(id);
@@ -95,6 +96,7 @@ impl Consumers {
             consumer,
             held: 0,
             in_line: false,
+            _share: share,
         };
         self.places.insert(id, place);
         self.recall(id);
@@ -186,8 +188,8 @@ mod tests {
 
     fn two(prefetch: u16) -> Consumers {
         let mut consumers = Consumers::default();
-        consumers.insert(consumer(1, prefetch), false);
-        consumers.insert(consumer(2, prefetch), false);
+        consumers.insert(consumer(1, prefetch), false, Share::of_nothing());
+        consumers.insert(consumer(2, prefetch), false, Share::of_nothing());
         consumers
     }
 
@@ -234,7 +236,7 @@ mod tests {
             priority: 10,
             ..consumer(3, 2)
         };
-        consumers.insert(first, false);
+        consumers.insert(first, false, Share::of_nothing());
         assert_eq!(turns(&mut consumers, 4), [3, 3, 1, 2]);
     }
 

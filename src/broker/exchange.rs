@@ -17,7 +17,10 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::matching::{headers_match, topic_matches};
+use super::{
+    account::{Share, shrink},
+    matching::{headers_match, topic_matches},
+};
 use crate::{
     codec::{ExchangeDeclare, FieldTable, FieldValue, ShortString},
     short,
@@ -68,14 +71,21 @@ pub enum Destination {
     Exchange(ShortString),
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 struct Binding {
     destination: Destination,
     arguments: FieldTable,
+    _share: Share,
+}
+
+impl Binding {
+    fn is(&self, destination: &Destination, arguments: &FieldTable) -> bool {
+        self.destination == *destination && self.arguments == *arguments
+    }
 }
 
 /// One exchange and the bindings that lead from it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Exchange {
     /// How it reads its bindings.
     pub kind: Kind,
@@ -89,6 +99,8 @@ pub struct Exchange {
     pub arguments: FieldTable,
     /// By binding key, which is all that a direct exchange has to look at.
     bindings: HashMap<ShortString, Vec<Binding>>,
+    /// What it costs beside its bindings, unless it was there from the start.
+    _share: Option<Share>,
 }
 
 impl Exchange {
@@ -101,12 +113,14 @@ impl Exchange {
             internal: false,
             arguments: FieldTable::EMPTY,
             bindings: HashMap::new(),
+            _share: None,
         }
     }
 
     /// As a declare asks for it, without bindings.
-    pub fn declared(kind: Kind, declare: ExchangeDeclare) -> Self {
+    pub fn declared(kind: Kind, declare: ExchangeDeclare, share: Share) -> Self {
         Self {
+            _share: Some(share),
             durable: declare.durable,
             auto_delete: declare.auto_delete,
             internal: declare.internal,
@@ -123,7 +137,15 @@ impl Exchange {
     /// Binding twice is one binding. EXCH-5
     fn bind(&mut self, key: ShortString, binding: Binding) {
         let bindings = self.bindings.entry(key).or_default();
-        if !bindings.contains(&binding) {
+        let Binding {
+            destination,
+            arguments,
+            ..
+        } = &binding;
+        if !bindings
+            .iter()
+            .any(|bound| bound.is(destination, arguments))
+        {
             bindings.push(binding);
         }
     }
@@ -138,11 +160,10 @@ impl Exchange {
         let Some(bindings) = self.bindings.get_mut(key) else {
             return false;
         };
-        bindings.retain(|binding| {
-            binding.destination != *destination || binding.arguments != *arguments
-        });
+        bindings.retain(|binding| !binding.is(destination, arguments));
         if bindings.is_empty() {
             self.bindings.remove(key);
+            shrink(&mut self.bindings);
         }
         self.auto_delete && !self.is_used()
     }
@@ -154,6 +175,7 @@ impl Exchange {
             bindings.retain(|binding| binding.destination != *destination);
             !bindings.is_empty()
         });
+        shrink(&mut self.bindings);
         self.auto_delete && was_used && !self.is_used()
     }
 
@@ -239,11 +261,13 @@ impl Exchanges {
         destination: Destination,
         key: ShortString,
         arguments: FieldTable,
+        share: Share,
     ) {
         if let Some(exchange) = self.0.get_mut(source) {
             let binding = Binding {
                 destination,
                 arguments,
+                _share: share,
             };
             exchange.bind(key, binding);
         }
@@ -277,6 +301,7 @@ impl Exchanges {
                 !follows
             });
         }
+        shrink(&mut self.0);
     }
 
     /// The queues that a message for `exchange` reaches, each once (EXCH-4), in the order of their names so that a

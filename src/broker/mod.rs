@@ -13,9 +13,10 @@
 //! that is what existing clients were written against.
 //!
 //! Reading order: [`exchange`] and [`matching`] decide where a message goes; [`queue`] and [`consumers`] keep it and
-//! choose who gets it; [`arguments`] and [`fault`] say what is refused, and [`names`] what the broker makes up; [`vhost`]
-//! is where all of it meets the methods of the table; [`server`] and `session` put it on a socket.
+//! choose who gets it; [`arguments`] and [`fault`] say what is refused, [`account`] what everything costs, and [`names`]
+//! what the broker makes up; [`vhost`] is where all of it meets the methods of the table; [`server`] and `session` put it on a socket.
 
+pub mod account;
 pub mod arguments;
 pub mod consumers;
 pub mod exchange;

@@ -15,14 +15,12 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
+    account::Share,
     arguments::{Overflow, Settings},
     consumers::{Consumer, ConsumerId, Consumers},
     vhost::ConnectionId,
@@ -46,35 +44,6 @@ pub struct Stored {
     pub expiration: Option<Duration>,
     /// What it counts for, taken off when the last queue lets go of it.
     pub share: Share,
-}
-
-/// So many octets of a common account, given back on drop: a message leaves a queue in a dozen ways, and none of them
-/// can forget it. SEC-8
-#[derive(Debug)]
-pub struct Share {
-    octets: usize,
-    account: Arc<AtomicUsize>,
-}
-
-impl Share {
-    /// Takes `octets` out of what `account` may hold, if `limit` allows it.
-    pub fn take(account: &Arc<AtomicUsize>, octets: usize, limit: usize) -> Option<Self> {
-        let taken = account.load(Ordering::Relaxed).saturating_add(octets);
-        if taken > limit {
-            return None;
-        }
-        account.store(taken, Ordering::Relaxed);
-        Some(Self {
-            octets,
-            account: Arc::clone(account),
-        })
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.account.fetch_sub(self.octets, Ordering::Relaxed);
-    }
 }
 
 /// A message in its place in one queue.
@@ -152,6 +121,9 @@ impl Ready {
             .map(|(_, message)| message)
             .or_else(|| self.fresh.pop_front())?;
         self.octets -= message.octets();
+        if self.fresh.len() < self.fresh.capacity() / 4 {
+            self.fresh.shrink_to(2 * self.fresh.len()); // or a queue that was long once would stay large
+        }
         Some(message)
     }
 
@@ -211,14 +183,16 @@ pub struct Queue {
     ready: Ready,
     unacked: usize,
     next_position: u64,
+    _share: Share,
 }
 
 impl Queue {
-    /// An empty queue.
-    pub fn new(id: QueueId, declaration: Declaration) -> Self {
+    /// An empty queue; `share` is what it costs beside its messages and consumers.
+    pub fn new(id: QueueId, declaration: Declaration, share: Share) -> Self {
         Self {
             id,
             declaration,
+            _share: share,
             consumers: Consumers::default(),
             ready: Ready::default(),
             unacked: 0,

@@ -139,8 +139,9 @@ impl ConnectOptions {
         self
     }
 
-    /// How many octets may wait for a consumer that the broker does not bound by a prefetch (no-ack, or prefetch 0)
-    /// before the connection is no longer read; 8 MiB unless told otherwise.
+    /// How many octets of memory may wait for a consumer that the broker does not bound by a prefetch (no-ack, or
+    /// prefetch 0) before the connection is no longer read, and for whoever takes a channel's returned messages; 8 MiB
+    /// unless told otherwise.
     #[must_use]
     pub fn consumer_octets(mut self, octets: usize) -> Self {
         self.consumer_octets = octets;

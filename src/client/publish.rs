@@ -1,22 +1,23 @@
 //! Publishing: with no answer, with a confirm, and what comes back when no queue took it.
 
-use std::sync::PoisonError;
+use std::sync::{
+    Arc, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
     channel::Channel,
     error::Error,
     handle::Handle,
+    inbox::{ReturnsBound, ReturnsInbox, weight},
     session::{Command, Confirm, Confirming, Publish, Returned},
 };
 use crate::{
     codec::{BASIC_CLASS, BasicPublish, ConfirmSelect, ContentHeader, Properties, ShortString},
     protocol::Message,
 };
-
-/// Returned messages that may wait to be taken.
-const RETURNS: usize = 1024;
 
 impl Channel {
     /// Publishes a message to an exchange; "" routes to the queue that the routing key names. There is no answer:
@@ -133,31 +134,40 @@ impl Channel {
     }
 
     /// The mandatory messages that come back from now on. A return has no link to its publish but its own properties
-    /// (PUB-6). At most 1024 wait to be taken; a second call takes over from the first.
+    /// (PUB-6). As much may wait to be taken as [`consumer_octets`](super::ConnectOptions::consumer_octets) says, and
+    /// what comes then is dropped; a second call takes over from the first.
     pub fn returns(&self) -> Returns {
-        self.returns_up_to(RETURNS)
+        self.listen_for_returns(false)
     }
 
-    /// The same for a user that has a place for each already, as a call that waits has: none is dropped.
+    /// The same for a user that takes them at once, as calls do: none is dropped, and the connection waits.
     pub(crate) fn all_returns(&self) -> Returns {
-        self.returns_up_to(Semaphore::MAX_PERMITS)
+        self.listen_for_returns(true)
     }
 
-    fn returns_up_to(&self, most: usize) -> Returns {
-        let (sender, returned) = mpsc::channel(most);
-        *self
-            .handle()
-            .channel()
-            .returns
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(sender);
-        Returns(returned)
+    fn listen_for_returns(&self, patient: bool) -> Returns {
+        let (sender, waiting) = mpsc::unbounded_channel();
+        let octets = self.handle().connection().consumer_octets;
+        let (inbox, level) = ReturnsInbox::new(sender, ReturnsBound { octets, patient });
+        let room = self.handle().connection().shared.room.clone();
+        let returns = &self.handle().channel().returns;
+        *returns.lock().unwrap_or_else(PoisonError::into_inner) = Some(inbox);
+        Returns {
+            waiting,
+            level,
+            room,
+        }
     }
 }
 
 /// Mandatory messages that came back, oldest first.
 #[derive(Debug)]
-pub struct Returns(mpsc::Receiver<Returned>);
+pub struct Returns {
+    waiting: mpsc::UnboundedReceiver<Returned>,
+    level: Arc<AtomicUsize>,
+    /// Rung when something is taken, for a connection that waits for it.
+    room: Arc<Notify>,
+}
 
 impl Returns {
     /// The next one, or `None` once the channel is over.
@@ -165,7 +175,17 @@ impl Returns {
     /// # Cancel safety
     /// Cancel safe: a dropped future took nothing.
     pub async fn next(&mut self) -> Option<Returned> {
-        self.0.recv().await
+        let returned = self.waiting.recv().await?;
+        self.level.fetch_sub(weight(&returned), Ordering::Relaxed);
+        self.room.notify_one();
+        Some(returned)
+    }
+}
+
+impl Drop for Returns {
+    fn drop(&mut self) {
+        self.waiting.close();
+        self.room.notify_one();
     }
 }
 

@@ -85,6 +85,13 @@ impl<T> Ledger<T> {
         self.outstanding.drain(..)
     }
 
+    /// Gives back room that is mostly empty: a ledger that was long once would stay large. SEC-8
+    pub fn shrink(&mut self) {
+        if self.outstanding.len() < self.outstanding.capacity() / 4 {
+            self.outstanding.shrink_to(2 * self.outstanding.len());
+        }
+    }
+
     /// What is outstanding, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &(DeliveryTag, T)> {
         self.outstanding.iter()

@@ -26,7 +26,8 @@ fn three(kind: Kind, auto_delete: bool) -> Exchanges {
 }
 
 fn bind(all: &mut Exchanges, source: &str, destination: Destination, key: &str) {
-    all.bind(&name(source), destination, name(key), FieldTable::EMPTY);
+    let (source, key, share) = (name(source), name(key), Share::of_nothing());
+    all.bind(&source, destination, key, FieldTable::EMPTY, share);
 }
 
 fn routed(all: &Exchanges, exchange: &str, key: &str) -> String {
@@ -55,7 +56,8 @@ fn headers_look_at_the_table_and_not_at_the_key() {
     // EXCH-3
     let mut all = Exchanges::new();
     let one = FieldTable(vec![(name("n"), FieldValue::I32(1))]);
-    all.bind(&name("amq.match"), queue("q"), name("k"), one.clone());
+    let (source, share) = (name("amq.match"), Share::of_nothing());
+    all.bind(&source, queue("q"), name("k"), one.clone(), share);
     assert_eq!(routed(&all, "amq.match", "k"), "");
     let queues = all.route(&name("amq.match"), &[name("other")], Some(&one));
     assert_eq!(queues, BTreeSet::from([name("q")]));

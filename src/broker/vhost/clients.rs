@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use super::{ConnectionId, DELIVERY_OVERHEAD, Lane, Output};
+use super::{ConnectionId, Lane, Output, weight};
 use crate::{
     broker::{
         consumers::{Consumer, ConsumerId},
@@ -82,8 +82,10 @@ impl Channel {
                 .is_some_and(|replies| replies.tag == *tag)
     }
 
-    fn has_room(&self) -> bool {
-        self.shared_prefetch == 0 || self.held < usize::from(self.shared_prefetch)
+    /// Whether its consumers, all together, may hold one more; no channel holds more than `most`. QOS-3, SEC-8
+    fn has_room(&self, most: usize) -> bool {
+        let prefetch = self.shared_prefetch;
+        self.unacked.len() < most && (prefetch == 0 || self.held < usize::from(prefetch))
     }
 }
 
@@ -93,14 +95,16 @@ pub(super) struct Clients {
     connections: HashMap<ConnectionId, Connection>,
     outputs: VecDeque<(ConnectionId, Output)>,
     max_unsent: usize,
+    max_unacked: usize,
 }
 
 impl Clients {
-    pub(super) fn new(max_unsent: usize) -> Self {
+    pub(super) fn new(max_unsent: usize, max_unacked: usize) -> Self {
         Self {
             connections: HashMap::new(),
             outputs: VecDeque::new(),
             max_unsent,
+            max_unacked,
         }
     }
 
@@ -154,8 +158,14 @@ impl Clients {
         self.connections.get(&connection).is_some_and(|connection| {
             let channel = connection.channels.get(&channel);
             connection.unsent <= self.max_unsent
-                && channel.is_some_and(|channel| consumer.no_ack || channel.has_room())
+                && channel
+                    .is_some_and(|channel| consumer.no_ack || channel.has_room(self.max_unacked))
         })
+    }
+
+    /// The most messages a channel may hold unacknowledged. SEC-8
+    pub(super) fn max_unacked(&self) -> usize {
+        self.max_unacked
     }
 
     /// Sends the method to the channel.
@@ -177,7 +187,7 @@ impl Clients {
     /// Sends a method with its content, and counts it until it is on the wire.
     pub(super) fn send_content(&mut self, lane: Lane, method: impl Into<Method>, message: Message) {
         if let Some(connection) = self.connections.get_mut(&lane.connection) {
-            connection.unsent += message.body.len() + DELIVERY_OVERHEAD;
+            connection.unsent += weight(&message);
         }
         let output = Output::Content {
             channel: lane.channel,

@@ -15,7 +15,7 @@ use crate::{
     },
     codec::{
         BasicCancel, BasicCancelOk, BasicConsume, BasicConsumeOk, BasicGet, BasicGetEmpty,
-        BasicGetOk, BasicQos, BasicQosOk, ConsumerTag, ReplyCode, ShortString,
+        BasicGetOk, BasicQos, BasicQosOk, ConsumerTag, FieldTable, ReplyCode, ShortString,
     },
 };
 
@@ -50,6 +50,12 @@ impl Vhost {
             let text = format!("attempt to reuse consumer tag '{wanted}'");
             return Err(Fault::new(ReplyCode::NOT_ALLOWED, text));
         }
+        let most = self.max_consumers;
+        if channel.consumers.len() >= most {
+            // SEC-8, in the words of RabbitMQ's consumer_max_per_channel
+            let text = format!("reached maximum ({most}) of consumers per channel");
+            return Err(Fault::new(ReplyCode::NOT_ALLOWED, text));
+        }
         let mut tag = wanted.clone();
         while tag.0.is_empty() || channel.uses(&tag) {
             tag = ConsumerTag(self.names.name("amq.ctag-"));
@@ -66,6 +72,9 @@ impl Vhost {
         let name = self.meant_queue(lane, &consume.queue)?;
         let resource = self.queue_resource(&name);
         let id = ConsumerId(self.next_number());
+        let share = self
+            .account
+            .take_entry(&[&name, &tag.0], &FieldTable::EMPTY)?;
         let channel = self.clients.channel(lane)?;
         let (prefetch, shared) = (channel.prefetch, channel.shared_prefetch > 0);
         let queue = self.usable_queue(lane.connection, &name)?;
@@ -88,7 +97,7 @@ impl Vhost {
             prefetch,
             priority,
         };
-        queue.consumers.insert(consumer, exclusive);
+        queue.consumers.insert(consumer, exclusive, share);
         let subscription = Subscription {
             queue: name.clone(),
             consumer: id,
@@ -119,6 +128,12 @@ impl Vhost {
         now: Instant,
     ) -> Result<(), Fault> {
         let name = self.meant_queue(lane, &get.queue)?;
+        let most = self.clients.max_unacked();
+        if !get.no_ack && self.clients.channel(lane)?.unacked.len() >= most {
+            let text =
+                format!("the channel holds {most} unacknowledged messages, and may not hold more");
+            return Err(Fault::new(ReplyCode::RESOURCE_ERROR, text)); // SEC-8
+        }
         let queue = self.usable_queue(lane.connection, &name)?;
         queue.sweep(now);
         let Some(message) = queue.get(get.no_ack) else {

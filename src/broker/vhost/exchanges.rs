@@ -50,8 +50,9 @@ impl Vhost {
         }
         resource.refuse_reserved()?;
         arguments::exchange_name(&declare.arguments, ALTERNATE, &resource)?;
-        self.exchanges
-            .insert(name, Exchange::declared(kind, declare));
+        let share = self.account.take_entry(&[&name], &declare.arguments)?;
+        let exchange = Exchange::declared(kind, declare, share);
+        self.exchanges.insert(name, exchange);
         Ok(())
     }
 
@@ -84,10 +85,11 @@ impl Vhost {
         not_default(&destination)?;
         self.bindable(&source, &bind.arguments)?;
         self.existing_exchange(&destination)?;
+        let (key, arguments) = (bind.routing_key, bind.arguments.into_owned());
+        let share = self.account.take_entry(&[&destination, &key], &arguments)?;
         let destination = Destination::Exchange(destination);
-        let arguments = bind.arguments.into_owned();
         self.exchanges
-            .bind(&source, destination, bind.routing_key, arguments);
+            .bind(&source, destination, key, arguments, share);
         self.clients.reply(lane, bind.no_wait, ExchangeBindOk {});
         Ok(())
     }

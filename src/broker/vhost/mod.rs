@@ -30,19 +30,19 @@ mod tests;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, atomic::AtomicUsize},
     time::Instant,
 };
 
 use self::clients::{Channel, Clients, Subscription};
 use super::{
+    account::Account,
     exchange::Exchanges,
     fault::{Fault, Resource},
     names::NameSource,
     queue::{Queue, QueueStats},
 };
 use crate::{
-    codec::{BasicPublish, ChannelId, Method, MethodId, ReplyCode, Scope, ShortString},
+    codec::{BasicPublish, ChannelId, FieldTable, Method, MethodId, ReplyCode, Scope, ShortString},
     protocol::content::Message,
 };
 
@@ -104,11 +104,17 @@ pub enum Output {
 /// What a content counts for beside its body: about what its method, header and frame envelopes take.
 const DELIVERY_OVERHEAD: usize = 256;
 
+/// What a content counts for until it is sent. Its headers count by what they take in memory.
+fn weight(message: &Message) -> usize {
+    let headers = message.properties.headers.as_ref();
+    message.body.len() + DELIVERY_OVERHEAD + headers.map_or(0, FieldTable::memory)
+}
+
 impl Output {
     /// What [`Vhost::sent`] has to be told once this is on the wire, in octets; 0 for what is not counted.
     pub fn octets(&self) -> usize {
         match self {
-            Self::Content { message, .. } => message.body.len() + DELIVERY_OVERHEAD,
+            Self::Content { message, .. } => weight(message),
             _ => 0,
         }
     }
@@ -119,19 +125,27 @@ impl Output {
 pub struct VhostOptions {
     /// Where the names of queues, consumers and direct replies come from.
     pub names: NameSource,
-    /// How much may be kept in all queues and unacknowledged, in octets of body, header and bookkeeping. A publish
-    /// beyond it is 506. SEC-8
+    /// How much may be kept, in octets of memory: messages, ready or unacknowledged, and queues, exchanges, bindings
+    /// and consumers. A publish, a declare, a bind or a consume beyond it is 506. SEC-8
     pub max_queued_octets: usize,
-    /// How much may wait for the socket of one connection, in octets, before its consumers are given no more. SEC-10
+    /// How much may wait for the socket of one connection, in octets of bodies and headers, before its consumers are
+    /// given no more. SEC-10
     pub max_unsent_octets: usize,
+    /// How many consumers one channel may have; one more is 530. SEC-8
+    pub max_consumers: usize,
+    /// How many messages one channel may hold unacknowledged. Its consumers get no more then, and a `basic.get` is
+    /// 506. SEC-8
+    pub max_unacked: usize,
 }
 
 impl Default for VhostOptions {
     fn default() -> Self {
         Self {
             names: NameSource::Random,
-            max_queued_octets: 256 << 20,
+            max_queued_octets: 1 << 30,
             max_unsent_octets: 1 << 20,
+            max_consumers: 10_000,
+            max_unacked: 65_535,
         }
     }
 }
@@ -146,9 +160,9 @@ pub struct Vhost {
     clients: Clients,
     /// Who waits under each direct reply-to name. DRT-6
     reply_names: HashMap<ShortString, Lane>,
-    /// How much the queues keep, shared with every message that is kept.
-    queued_octets: Arc<AtomicUsize>,
-    max_queued_octets: usize,
+    /// What everything that is kept here is paid for from.
+    account: Account,
+    max_consumers: usize,
     last_number: u64,
 }
 
@@ -160,10 +174,10 @@ impl Vhost {
             names: options.names,
             exchanges: Exchanges::new(),
             queues: HashMap::new(),
-            clients: Clients::new(options.max_unsent_octets),
+            clients: Clients::new(options.max_unsent_octets, options.max_unacked),
             reply_names: HashMap::new(),
-            queued_octets: Arc::default(),
-            max_queued_octets: options.max_queued_octets,
+            account: Account::new(options.max_queued_octets),
+            max_consumers: options.max_consumers,
             last_number: 0,
         }
     }

@@ -8,30 +8,28 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Lane, Vhost};
+use super::{Lane, Vhost, clients::Unacked};
 use crate::{
-    broker::{
-        arguments::type_name,
-        fault::Fault,
-        queue::{Share, Stored},
-    },
+    broker::{arguments::type_name, fault::Fault, queue::Stored},
     codec::{
-        BASIC_CLASS, BasicAck, BasicNack, BasicPublish, BasicReturn, ConfirmSelectOk,
-        ContentHeader, DeliveryTag, FieldTable, FieldValue, Properties, ReplyCode, ShortString,
+        BasicAck, BasicNack, BasicPublish, BasicReturn, ConfirmSelectOk, DeliveryTag, FieldTable,
+        FieldValue, Properties, ReplyCode, ShortString,
     },
     protocol::content::Message,
     short,
 };
 
-/// Bodies below this size are copied when they are kept. A body is a slice of a read buffer of 64 KiB, and a slice
-/// keeps the whole buffer alive: 100 octets in a queue would cost 64 KiB, again and again.
-const COPY_BELOW: usize = 16 << 10;
+/// Bodies below this size are copied when they are kept. A body of one frame is a slice of a read buffer of 64 KiB or
+/// twice its frame, and a slice keeps the whole buffer alive: 100 octets in a queue would cost 64 KiB, again and again. A
+/// longer body came in several frames, which were joined in a place of their own.
+const COPY_BELOW: usize = 128 << 10;
 
-/// What a kept message takes beside its body and its properties on the wire.
-const QUEUE_OVERHEAD: usize = 192;
+/// What a kept message takes beside what it is made of: the counts of those who share it, and its body's.
+const QUEUE_OVERHEAD: usize = size_of::<Stored>() + 64;
 
-/// What its place in each of the queues takes.
-const PLACE: usize = 64;
+/// What its place in each of the queues takes, or with the channel that holds it; such places come in lines that have
+/// room for twice as many as there are.
+const PLACE: usize = 2 * size_of::<(DeliveryTag, Unacked)>();
 
 /// Headers that name more routing keys; BCC is taken off before anybody sees it.
 const COPY_HEADERS: [&str; 2] = ["CC", "BCC"];
@@ -134,19 +132,12 @@ impl Vhost {
         expiration: Option<Duration>,
         queues: usize,
     ) -> Result<Arc<Stored>, Fault> {
-        let header = ContentHeader {
-            class_id: BASIC_CLASS,
-            body_size: 0,
-            properties: Box::new(message.properties.into_owned()),
-        };
-        let octets = QUEUE_OVERHEAD + header.encoded_len() + message.body.len() + queues * PLACE;
-        let share = Share::take(&self.queued_octets, octets, self.max_queued_octets);
-        let share = share.ok_or_else(|| {
-            let limit = self.max_queued_octets;
-            let text =
-                format!("no room in the queues of this vhost, which may keep {limit} octets");
-            Fault::new(ReplyCode::RESOURCE_ERROR, text)
-        })?;
+        let properties = Box::new(message.properties.into_owned());
+        let names = publish.exchange.memory() + publish.routing_key.memory();
+        let octets = properties.memory() + message.body.len() + names;
+        let share = self
+            .account
+            .take(QUEUE_OVERHEAD + octets + queues * PLACE)?;
         let body = match message.body {
             body if body.len() < COPY_BELOW => Bytes::copy_from_slice(&body),
             body => body,
@@ -154,10 +145,7 @@ impl Vhost {
         Ok(Arc::new(Stored {
             exchange: publish.exchange,
             routing_key: publish.routing_key,
-            message: Message {
-                properties: header.properties,
-                body,
-            },
+            message: Message { properties, body },
             expiration,
             share,
         }))

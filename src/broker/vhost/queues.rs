@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     broker::{
+        account::{Share, shrink},
         arguments::{self, Settings},
         exchange::Destination,
         fault::{Fault, Resource},
@@ -81,6 +82,7 @@ impl Vhost {
         if settings.quorum {
             fit_for_quorum(&declare, server_named, &resource)?;
         }
+        let share = self.account.take_entry(&[&name], &declare.arguments)?;
         let declaration = Declaration {
             durable: declare.durable,
             owner: declare.exclusive.then_some(connection),
@@ -88,11 +90,11 @@ impl Vhost {
             arguments: declare.arguments.into_owned(),
             settings,
         };
-        self.insert_queue(name.clone(), declaration);
+        self.insert_queue(name.clone(), declaration, share);
         Ok(name)
     }
 
-    fn insert_queue(&mut self, name: ShortString, declaration: Declaration) {
+    fn insert_queue(&mut self, name: ShortString, declaration: Declaration, share: Share) {
         let owner = declaration.owner;
         if let Some(owner) = owner.and_then(|owner| self.clients.connection(owner)) {
             owner.exclusive_queues.insert(name.clone());
@@ -101,12 +103,13 @@ impl Vhost {
             name: name.clone(),
             number: self.next_number(),
         };
-        self.queues.insert(name, Queue::new(id, declaration));
+        self.queues.insert(name, Queue::new(id, declaration, share));
     }
 
     /// Takes a queue away with its bindings, and returns what was in it. Who consumed from it is still to be told.
     pub(super) fn remove_queue(&mut self, name: &ShortString) -> Option<Queue> {
         let queue = self.queues.remove(name)?;
+        shrink(&mut self.queues);
         self.exchanges.unbind_all(Destination::Queue(name.clone()));
         let owner = queue.declaration.owner;
         if let Some(owner) = owner.and_then(|owner| self.clients.connection(owner)) {
@@ -182,9 +185,10 @@ impl Vhost {
         self.usable_queue(lane.connection, &queue)?;
         self.bindable(&exchange, &bind.arguments)?;
         let key = meant_key(&bind.queue, bind.routing_key, &queue);
+        let share = self.account.take_entry(&[&queue, &key], &bind.arguments)?;
         let arguments = bind.arguments.into_owned();
-        self.exchanges
-            .bind(&exchange, Destination::Queue(queue), key, arguments);
+        let queue = Destination::Queue(queue);
+        self.exchanges.bind(&exchange, queue, key, arguments, share);
         self.clients.reply(lane, bind.no_wait, QueueBindOk {});
         Ok(())
     }

@@ -61,16 +61,19 @@ impl Vhost {
         requeue: bool,
         now: Instant,
     ) -> Result<(), Fault> {
+        let most = self.clients.max_unacked();
         let channel = self.clients.channel(lane)?;
+        let was_full = channel.shared_prefetch > 0 || channel.unacked.len() >= most;
         let settled = channel.unacked.settle(tag, multiple);
         let settled = settled.map_err(|UnknownTag(tag)| {
             Fault::precondition(format!("unknown delivery tag {tag}"))
         })?;
         let settled: Vec<Unacked> = settled.map(|(_, unacked)| unacked).collect();
+        channel.unacked.shrink();
 
         let delivered = settled.iter().filter(|unacked| unacked.consumer.is_some());
         channel.held -= delivered.count();
-        let waiting: Vec<_> = if channel.shared_prefetch > 0 {
+        let waiting: Vec<_> = if was_full {
             channel.consumers.values().cloned().collect()
         } else {
             Vec::new()
@@ -82,7 +85,7 @@ impl Vhost {
             self.let_go(settled)
         };
         self.pump_all(&queues, now);
-        self.recall(&waiting, now); // QOS-3: a slot that is free for one of them is free for all
+        self.recall(&waiting, now); // QOS-3, SEC-8: a slot that is free for one of them is free for all
         Ok(())
     }
 

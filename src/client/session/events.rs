@@ -3,15 +3,14 @@
 
 use std::{collections::btree_map::Entry, sync::PoisonError};
 
-use tokio::sync::mpsc;
 use tracing::{debug, trace, warn};
 
 use super::{
     super::{
         error::Error,
-        inbox::{ConsumerEnd, InboxStage},
+        inbox::{ConsumerEnd, InboxStage, ReturnsInbox},
     },
-    ChannelShared, ChannelState, Confirm, Confirming, Returned, Session, Waiter,
+    ChannelShared, ChannelState, Confirm, Confirming, Full, Returned, Session, Waiter,
 };
 use crate::{
     codec::{BasicReject, ChannelId, ConnectionBlocked, ConsumerTag, DeliveryTag, Method},
@@ -71,7 +70,7 @@ impl Session {
         match method {
             Method::BasicDeliver(deliver) => match state.consumers.get_mut(&deliver.consumer_tag) {
                 Some(inbox) => {
-                    if let Err(tag) = inbox.push(deliver, message) {
+                    if let Err(tag) = inbox.push(deliver, message, core.position()) {
                         // The consumer was dropped and its cancel has not been answered yet. CONS-14
                         let _ = core.send(
                             channel,
@@ -84,14 +83,17 @@ impl Session {
                     if inbox.is_full() {
                         trace!(consumer = %inbox.tag, "the queue of a consumer is full: the socket is not read");
                         self.shared.set_in_the_way(Some(inbox.tag.clone()));
-                        self.full = Some(inbox.clone());
+                        self.full = Some(Full::Consumer(inbox.clone()));
                     }
                 }
                 None => {
                     debug!(consumer = %deliver.consumer_tag, "a delivery for a consumer that is not here");
                 }
             },
-            Method::BasicReturn(reason) => returned(&state.shared, Returned { reason, message }),
+            Method::BasicReturn(reason) => {
+                let inbox = returned(&state.shared, Returned { reason, message });
+                self.full = inbox.map(Full::Returns).or(self.full.take());
+            }
             _ => {}
         }
     }
@@ -226,19 +228,17 @@ impl ChannelState {
     }
 }
 
-fn returned(channel: &ChannelShared, returned: Returned) {
-    let mut listener = channel
+/// Hands a returned message to whoever listens; gives back the queue that is full now, if it is.
+fn returned(channel: &ChannelShared, returned: Returned) -> Option<ReturnsInbox> {
+    let listener = channel
         .returns
         .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    let Some(open) = listener.as_ref() else {
-        return debug!("a message was returned and nobody listens for it");
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let Some(inbox) = listener else {
+        debug!("a message was returned and nobody listens for it");
+        return None;
     };
-    match open.try_send(returned) {
-        Ok(()) => {}
-        Err(mpsc::error::TrySendError::Full(lost)) => {
-            warn!(routing_key = %lost.reason.routing_key, "a returned message was dropped: nobody takes them");
-        }
-        Err(mpsc::error::TrySendError::Closed(_)) => *listener = None,
-    }
+    inbox.push(returned);
+    inbox.is_full().then_some(inbox)
 }

@@ -18,7 +18,10 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use super::{error::Error, inbox::Inbox};
+use super::{
+    error::Error,
+    inbox::{Inbox, ReturnsInbox},
+};
 use crate::{
     codec::{BasicPublish, ChannelId, ConsumerTag, DeliveryTag, Method, Properties, ShortString},
     driver::Application,
@@ -88,7 +91,7 @@ pub(crate) struct ChannelShared {
     pub(crate) id: ChannelId,
     /// Why it is over, once it is.
     pub(crate) cause: OnceLock<Cause>,
-    pub(crate) returns: Mutex<Option<mpsc::Sender<Returned>>>,
+    pub(crate) returns: Mutex<Option<ReturnsInbox>>,
 }
 
 /// A mandatory message that no queue took. PUB-3
@@ -188,6 +191,21 @@ enum Waiter {
     Nobody,
 }
 
+/// A queue that takes no more for now.
+enum Full {
+    Consumer(Inbox),
+    Returns(ReturnsInbox),
+}
+
+impl Full {
+    fn is_full(&self) -> bool {
+        match self {
+            Self::Consumer(inbox) => inbox.is_full(),
+            Self::Returns(inbox) => inbox.is_full(),
+        }
+    }
+}
+
 /// The application on the core of a client.
 pub(crate) struct Session {
     shared: Arc<Shared>,
@@ -195,7 +213,7 @@ pub(crate) struct Session {
     channels: BTreeMap<ChannelId, ChannelState>,
     opening: Option<oneshot::Sender<Result<Opened, Error>>>,
     /// The queue that is full, until it is not.
-    full: Option<Inbox>,
+    full: Option<Full>,
     /// Dropped with the session, which is how `close` learns that all is over.
     _ended: watch::Sender<()>,
 }
@@ -313,7 +331,7 @@ impl Application for Session {
     }
 
     fn has_room(&mut self, _unsent: usize) -> bool {
-        if self.full.as_ref().is_some_and(Inbox::is_full) {
+        if self.full.as_ref().is_some_and(Full::is_full) {
             return false;
         }
         if self.full.take().is_some() {

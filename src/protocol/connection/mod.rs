@@ -66,6 +66,8 @@ pub struct Connection {
     decoder: FrameDecoder,
     /// Octets of a frame whose rest has yet to come: they were heard when they came, and not again.
     heard: usize,
+    /// Octets of whole frames so far.
+    read: u64,
     channels: BTreeMap<ChannelId, Channel>,
     tuning: Tuning,
     heartbeat: Heartbeat,
@@ -110,6 +112,7 @@ impl Connection {
             server: None,
             decoder: FrameDecoder::new(),
             heard: 0,
+            read: 0,
             channels: BTreeMap::new(),
             tuning: Tuning::BEFORE,
             heartbeat: Heartbeat::off(now),
@@ -165,8 +168,10 @@ impl Connection {
         if inbound.len() > self.heard {
             self.heartbeat.on_heard(self.now); // HB-3: parts of a frame count
         }
+        let before = inbound.len();
         let received = self.one_frame(inbound);
         self.heard = inbound.len();
+        self.read += u64::try_from(before - self.heard).unwrap_or_default();
         received
     }
 
@@ -224,6 +229,11 @@ impl Connection {
     /// Whether nothing more will be read or said: hang up once all is transmitted.
     pub const fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Over)
+    }
+
+    /// Whether the handshake is over and no close has been said.
+    pub const fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open)
     }
 
     /// Whether a close has been said by either side.

@@ -31,6 +31,11 @@ const UNFINISHED: usize = 4;
 const UNFINISHED_HEADERS: usize = 4 << 20;
 
 impl Connection {
+    /// Where the last frame ends, in octets from the beginning of the stream.
+    pub(crate) const fn position(&self) -> u64 {
+        self.read
+    }
+
     pub(super) fn bad_frame(&mut self, bad: BadFrame, inbound: &mut BytesMut) -> bool {
         match self.stage {
             // CLOSE-3: what would be an error in a payload is discarded like the rest.

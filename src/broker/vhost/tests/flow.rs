@@ -1,7 +1,7 @@
 //! Limits: what a slow reader and a full vhost cost, and that nothing is quadratic.
 
 use super::*;
-use crate::codec::QueueBind;
+use crate::codec::{ExchangeBind, ExchangeDeclare, ExchangeDelete, QueueBind, QueueUnbind};
 
 /// A vhost whose connections may have `octets` waiting for their socket.
 fn with_unsent(octets: usize) -> Stage {
@@ -91,22 +91,31 @@ fn gets_and_returns_are_never_held_back() {
     }
 }
 
+/// A vhost that may keep so many octets. A queue takes a good 1000 of them, a message 900 and its body.
+fn with_room_for(octets: usize) -> Stage {
+    Stage::with(VhostOptions {
+        max_queued_octets: octets,
+        ..VhostOptions::default()
+    })
+}
+
+fn is_refused(heard: &[String]) -> bool {
+    heard.last().is_some_and(|last| {
+        last.contains("close RESOURCE_ERROR - no room in this vhost, which may keep")
+    })
+}
+
 #[test]
 fn a_full_vhost_costs_the_publisher_its_connection() {
     // SEC-8
-    let mut stage = Stage::with(VhostOptions {
-        max_queued_octets: 1000,
-        ..VhostOptions::default()
-    });
+    let mut stage = with_room_for(10_000);
     stage.say(A1, declare("q"));
-    let body = "x".repeat(200);
+    let body = "x".repeat(3000);
     assert!(stage.publish(B1, "", "q", &body).is_empty());
     assert!(stage.publish(B1, "", "q", &body).is_empty());
     assert_eq!(
         stage.publish(B1, "", "q", &body),
-        [
-            "2 close RESOURCE_ERROR - no room in the queues of this vhost, which may keep 1000 octets (60,40)"
-        ]
+        ["2 close RESOURCE_ERROR - no room in this vhost, which may keep 10000 octets (60,40)"]
     );
     assert_eq!(stage.stats("q"), Some((2, 0, 0)));
 }
@@ -114,11 +123,8 @@ fn a_full_vhost_costs_the_publisher_its_connection() {
 #[test]
 fn every_way_out_of_a_queue_makes_room() {
     // SEC-8: each round fills the only place there is.
-    let mut stage = Stage::with(VhostOptions {
-        max_queued_octets: 1000,
-        ..VhostOptions::default()
-    });
-    let body = "x".repeat(600);
+    let mut stage = with_room_for(8000);
+    let body = "x".repeat(3000);
     let store = |stage: &mut Stage| {
         stage.say(A1, declare("q"));
         assert!(stage.publish(A1, "", "q", &body).is_empty());
@@ -138,11 +144,8 @@ fn every_way_out_of_a_queue_makes_room() {
 
 #[test]
 fn a_body_counts_once_in_however_many_queues() {
-    // SEC-8: 600 octets in three queues, where there is room for twice as many.
-    let mut stage = Stage::with(VhostOptions {
-        max_queued_octets: 1200,
-        ..VhostOptions::default()
-    });
+    // SEC-8: 20,000 octets in three queues, where there is room for twice as many.
+    let mut stage = with_room_for(40_000);
     for queue in ["a", "b", "c"] {
         stage.say(A1, declare(queue));
     }
@@ -159,7 +162,7 @@ fn a_body_counts_once_in_however_many_queues() {
     };
     assert!(
         stage
-            .publish_as(A1, publish, properties, &"x".repeat(600))
+            .publish_as(A1, publish, properties, &"x".repeat(20_000))
             .is_empty()
     );
     assert_eq!(stage.stats("c"), Some((1, 0, 0)));
@@ -168,10 +171,7 @@ fn a_body_counts_once_in_however_many_queues() {
 #[test]
 fn a_place_in_a_queue_counts_in_each() {
     // SEC-8: or a fanout to thousands of queues would turn 100 octets into a megabyte that nobody counts.
-    let mut stage = Stage::with(VhostOptions {
-        max_queued_octets: 10_000,
-        ..VhostOptions::default()
-    });
+    let mut stage = with_room_for(260_000);
     for n in 0..100 {
         let (queue, exchange) = (name(&format!("q{n}")), short!("amq.fanout"));
         stage.say(A1, declare(&queue.to_string()));
@@ -183,8 +183,146 @@ fn a_place_in_a_queue_counts_in_each() {
         stage.say(A1, bind);
     }
     assert!(stage.publish(B1, "amq.fanout", "", "").is_empty());
-    let refused = stage.publish(B1, "amq.fanout", "", "");
-    assert!(refused[0].contains("RESOURCE_ERROR"), "{refused:?}");
+    assert!(is_refused(&stage.publish(B1, "amq.fanout", "", "")));
+}
+
+#[test]
+fn headers_count_by_the_memory_they_take() {
+    // SEC-8, SEC-17: a thousand entries of two octets take 80,000 octets here.
+    let mut stage = with_room_for(50_000);
+    stage.say(A1, declare("q"));
+    let headers = FieldTable(vec![(ShortString::EMPTY, FieldValue::Void); 1000]);
+    let properties = Properties {
+        headers: Some(headers),
+        ..Properties::default()
+    };
+    assert!(is_refused(&stage.publish_with(A1, "q", properties)));
+}
+
+#[test]
+fn whatever_a_client_makes_is_paid_for_and_paid_back() {
+    // SEC-8: queues, exchanges, bindings and consumers, with their arguments.
+    let arguments = |octets: usize| table([("x", long(&"x".repeat(octets)))]);
+    let exchange = |octets| ExchangeDeclare {
+        exchange: short!("e"),
+        kind: short!("fanout"),
+        arguments: arguments(octets),
+        ..ExchangeDeclare::default()
+    };
+    let bind = |octets| QueueBind {
+        queue: short!("q"),
+        exchange: short!("amq.fanout"),
+        arguments: arguments(octets),
+        ..QueueBind::default()
+    };
+    let bind_exchange = |octets| ExchangeBind {
+        source: short!("amq.fanout"),
+        destination: short!("amq.direct"),
+        arguments: arguments(octets),
+        ..ExchangeBind::default()
+    };
+    let unbind = |octets| QueueUnbind {
+        queue: short!("q"),
+        exchange: short!("amq.fanout"),
+        arguments: arguments(octets),
+        ..QueueUnbind::default()
+    };
+    let long_queue = |octets| QueueDeclare {
+        arguments: arguments(octets),
+        ..declare("long")
+    };
+    let ready = || {
+        let mut stage = with_room_for(10_000);
+        assert_eq!(stage.say(A1, declare("q")).len(), 1);
+        stage
+    };
+    assert!(is_refused(&ready().say(A1, long_queue(9000))));
+    assert!(is_refused(&ready().say(A1, exchange(9000))));
+    assert!(is_refused(&ready().say(A1, bind(9000))));
+    assert!(is_refused(&ready().say(A1, bind_exchange(9000))));
+
+    let mut stage = ready();
+    for _ in 0..100 {
+        stage.say(A1, exchange(1000));
+        stage.say(A1, bind(1000));
+        stage.say(A1, bind(1000)); // the same binding, which is there already
+        stage.say(A1, consume("q", "t"));
+        stage.say(A1, cancel("t"));
+        stage.say(A1, unbind(1000));
+        let delete = ExchangeDelete {
+            exchange: short!("e"),
+            ..ExchangeDelete::default()
+        };
+        assert_eq!(stage.say(A1, delete), ["1/1 exchange.delete-ok"]);
+    }
+    let consumed = (0..).find(|n| is_refused(&stage.say(A1, consume("q", &format!("t{n}")))));
+    assert_eq!(consumed, Some(7), "they take a good 1000 octets each");
+    assert!(
+        !is_refused(&stage.say(B1, consume("q", "t"))),
+        "they went with their connection"
+    );
+}
+
+#[test]
+fn a_channel_has_so_many_consumers() {
+    // SEC-8, in the words of RabbitMQ's consumer_max_per_channel.
+    let mut stage = Stage::with(VhostOptions {
+        max_consumers: 2,
+        ..VhostOptions::default()
+    });
+    stage.say(A1, declare("q"));
+    for (lane, tag) in [(A1, "a"), (A1, "b"), (A2, "a"), (B1, "a")] {
+        assert!(stage.say(lane, consume("q", tag))[0].contains("consume-ok"));
+    }
+    stage.say(A1, cancel("a"));
+    assert!(stage.say(A1, consume("q", "c"))[0].contains("consume-ok"));
+    assert_eq!(
+        stage.say(A1, consume("q", "d")),
+        ["1 close NOT_ALLOWED - reached maximum (2) of consumers per channel (60,20)"]
+    );
+    assert_eq!(stage.stats("q"), Some((0, 0, 1)));
+}
+
+#[test]
+fn a_channel_holds_so_many_messages_and_the_others_go_on() {
+    // SEC-8: a prefetch of 0 is no limit of the consumer's, and this is one of the channel's.
+    let mut stage = Stage::with(VhostOptions {
+        max_unacked: 3,
+        ..VhostOptions::default()
+    });
+    stage.say(A1, declare("q"));
+    stage.say(A1, declare("p"));
+    stage.say(A1, consume("q", "t"));
+    stage.say(A1, consume("p", "u"));
+    for body in ["1", "2", "3", "4", "5"] {
+        stage.publish(A1, "", "q", body);
+    }
+    stage.publish(A1, "", "p", "of the other consumer");
+    assert_eq!(stage.stats("q"), Some((2, 3, 1)));
+    assert_eq!(stage.stats("p"), Some((1, 0, 1)));
+    // A no-ack consumer holds nothing, and no limit applies to it. QOS-6
+    let no_ack = BasicConsume {
+        no_ack: true,
+        ..consume("p", "v")
+    };
+    let delivered = stage.say(A1, no_ack).concat();
+    assert!(delivered.contains("of the other consumer"), "{delivered}");
+
+    stage.publish(A1, "", "p", "again");
+    stage.say(A1, cancel("v"));
+    assert_eq!(stage.say(A1, ack(1)).len(), 1, "one for one");
+    assert_eq!(stage.stats("q").unwrap().1 + stage.stats("p").unwrap().1, 3);
+    let other = stage.say(A2, get("q")).concat();
+    assert!(
+        other.contains("get-ok"),
+        "another channel has its own count"
+    );
+    let text = "the channel holds 3 unacknowledged messages, and may not hold more";
+    assert_eq!(
+        stage.say(A1, get("q")),
+        [format!("1 close RESOURCE_ERROR - {text} (60,70)")]
+    );
+    assert_eq!(stage.stats("q").unwrap().1, 0, "all of it is back");
 }
 
 #[test]

@@ -211,9 +211,9 @@ fn cc_and_bcc_name_more_keys() {
 
 #[test]
 fn a_small_body_does_not_keep_the_read_buffer_alive() {
-    // SEC-8: a large one is most of its buffer, and is not copied.
-    let buffer = bytes::Bytes::from(vec![b'x'; 64 << 10]);
-    for (octets, shared) in [(100, false), (32 << 10, true)] {
+    // SEC-8: one that is longer than a frame has a buffer of its own, and is not copied.
+    let buffer = bytes::Bytes::from(vec![b'x'; 256 << 10]);
+    for (octets, shared) in [(100, false), (100_000, false), (200_000, true)] {
         let mut stage = Stage::new();
         stage.say(A1, declare("q"));
         stage.say(A1, consume("q", "t"));

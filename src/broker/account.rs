@@ -1,0 +1,106 @@
+//! # The account: what is kept takes memory, and there is only so much
+//!
+//! ```text
+//!  publish a message ─┐                           ┌─ acknowledged, expired, purged
+//!  declare, bind     ─┼─► Account ─► Share ─► kept ┼─ deleted, unbound
+//!  consume           ─┘      │                    └─ cancelled, or its connection is gone
+//!                            └─► 506, and nothing is kept
+//! ```
+//!
+//! A peer that has logged in may ask a broker to keep things: messages, and also queues, exchanges, bindings and
+//! consumers with their tables of arguments. All of it is paid for from one account, in octets of *memory*: an entry of
+//! a table has two octets on the wire and takes dozens here, so a limit on what came off the wire would be none. SEC-8
+//!
+//! Read next: [`names`](super::names).
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::fault::Fault;
+use crate::codec::{FieldTable, ReplyCode, ShortString};
+
+/// What a queue takes, the largest of the four, with its place in a map that may have room for twice as many and is
+/// copied when it grows.
+const ENTRY: usize = 1152;
+
+/// How much may be kept, and how much is.
+#[derive(Debug)]
+pub struct Account {
+    taken: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+/// So many octets of the account, given back on drop: a message leaves a queue in a dozen ways, and none of them can
+/// forget it.
+#[derive(Debug)]
+pub struct Share {
+    octets: usize,
+    account: Arc<AtomicUsize>,
+}
+
+impl Account {
+    /// Nothing is kept yet, and at most `limit` octets of memory ever are.
+    pub fn new(limit: usize) -> Self {
+        let taken = Arc::default();
+        Self { taken, limit }
+    }
+
+    /// Takes so many octets of memory.
+    ///
+    /// # Errors
+    /// `RESOURCE_ERROR`, which closes the connection, when there is no room for them.
+    pub fn take(&self, octets: usize) -> Result<Share, Fault> {
+        let taken = self.taken.load(Ordering::Relaxed).saturating_add(octets);
+        if taken > self.limit {
+            let limit = self.limit;
+            let text = format!("no room in this vhost, which may keep {limit} octets");
+            return Err(Fault::new(ReplyCode::RESOURCE_ERROR, text));
+        }
+        self.taken.store(taken, Ordering::Relaxed);
+        let account = Arc::clone(&self.taken);
+        Ok(Share { octets, account })
+    }
+
+    /// Takes what a queue, an exchange, a binding or a consumer with these names and arguments takes.
+    ///
+    /// # Errors
+    /// As for [`take`](Self::take).
+    pub fn take_entry(
+        &self,
+        names: &[&ShortString],
+        arguments: &FieldTable,
+    ) -> Result<Share, Fault> {
+        // A name stands in several places: in the map, in the thing itself, and with whoever uses it.
+        let names: usize = names.iter().map(|name| 3 * name.memory()).sum();
+        self.take(ENTRY + names + arguments.memory())
+    }
+}
+
+/// Gives back room that is mostly empty. A map keeps what it once needed, also when all that was in it is gone and the
+/// account was paid back.
+pub(super) fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.len() < map.capacity() / 4 {
+        map.shrink_to(2 * map.len());
+    }
+}
+
+#[cfg(test)]
+impl Share {
+    /// For tests of what is kept and not of what it costs.
+    pub(super) fn of_nothing() -> Self {
+        let (octets, account) = (0, Arc::default());
+        Self { octets, account }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.account.fetch_sub(self.octets, Ordering::Relaxed);
+    }
+}
