@@ -24,10 +24,10 @@ use crate::codec::{
     ChannelOpenOk, ConnectionUpdateSecretOk, Frame, Method, MethodId, Payload, ReplyCode, Sender,
 };
 
-/// How many bodies of the largest size the unfinished contents of one connection may add up to in memory, ...
+/// How many bodies of the largest size the unfinished contents of one connection may add up to in memory.
 const UNFINISHED: usize = 4;
 
-/// ... and how many octets their headers may take beside.
+/// Octets of memory that their headers may add up to.
 const UNFINISHED_HEADERS: usize = 4 << 20;
 
 impl Connection {
@@ -137,16 +137,13 @@ impl Connection {
 
     /// Each channel may be within a content, and a peer need not finish any of them. SEC-8
     fn bound_what_is_unfinished(&mut self, channel: ChannelId) {
-        let lanes = self.channels.values();
-        let held: usize = lanes.map(|lane| lane.assembler.held()).sum();
-        let bodies = usize::try_from(self.body_limit).unwrap_or(usize::MAX);
-        if held
-            > bodies
-                .saturating_mul(UNFINISHED)
-                .saturating_add(UNFINISHED_HEADERS)
-        {
-            let text =
-                format!("unfinished contents take {held} octets, the last on channel {channel}");
+        let held = self.channels.values().map(|lane| lane.assembler.held());
+        let (headers, bodies) = held.fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+        let limit = usize::try_from(self.body_limit).unwrap_or(usize::MAX);
+        if bodies > limit.saturating_mul(UNFINISHED) || headers > UNFINISHED_HEADERS {
+            let text = format!(
+                "unfinished contents take {bodies} octets and their headers {headers}, the last on channel {channel}"
+            );
             self.broken(ReplyCode::RESOURCE_ERROR, MethodId::NONE, &text);
         }
     }
