@@ -27,7 +27,7 @@ use crate::codec::{FieldTable, ReplyCode, ShortString};
 
 /// What a queue takes, the largest of the four, with its place in a map that may have room for twice as many and is
 /// copied when it grows.
-const ENTRY: usize = 1152;
+const ENTRY: usize = 1536;
 
 /// How much may be kept, and how much is.
 #[derive(Debug)]
