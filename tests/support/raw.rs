@@ -135,6 +135,16 @@ impl Raw {
         virtual_host
     }
 
+    /// The two halves of the socket, for a peer that says and reads at its own pace.
+    pub fn split(
+        self,
+    ) -> (
+        tokio::net::tcp::OwnedReadHalf,
+        tokio::net::tcp::OwnedWriteHalf,
+    ) {
+        self.stream.into_split()
+    }
+
     /// Octets, whatever they are. That the broker has hung up already shows at the next read.
     pub async fn send(&mut self, octets: &[u8]) {
         let _ = timeout(PATIENCE, self.stream.write_all(octets)).await;
