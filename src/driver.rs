@@ -14,8 +14,9 @@
 //!
 //! Memory is bounded in both directions. Out: above `HIGH_WATER` unsent octets no command is taken, so whoever
 //! sends waits. In: while the application has no room nothing is read, so the peer waits; our heartbeats go on
-//! (HB-8), and the peer is not called dead for what we did not listen to. A peer that takes nothing of what waits for
-//! it is dropped once the application's patience is over (SEC-10).
+//! (HB-8), and the peer is not called dead for what we did not listen to. The same holds while a peer leaves what we
+//! answered unread. One that takes nothing of what waits for it is dropped once the application's patience is over
+//! (SEC-10).
 //!
 //! A burst leaves in one write: whoever is taken from the queue of commands takes the others along.
 

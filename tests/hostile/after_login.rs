@@ -179,7 +179,7 @@ fn contents_that_are_never_finished() {
     // SEC-8: four bodies of the largest size, however they are spread; a vector that grows is there twice for a moment.
     let mut meter = Meter::start();
     let limit = MIB;
-    let piece = body(1, &[b'x'; 64 * KIB]);
+    let piece = body(1, &vec![b'x'; 64 * KIB]);
     for (what, first) in [
         ("64 KiB at a time", 64 * KIB),
         ("an octet less than all", limit - 1),

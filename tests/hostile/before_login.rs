@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use amqp_rpc::{
     broker::{Broker, BrokerOptions},
-    client::Connection,
+    client::{ConnectOptions, Connection},
     codec::*,
     protocol::{BODY_LIMIT, Cause, Connection as Core, Event, ServerConfig},
 };
@@ -20,7 +20,7 @@ use super::{KIB, MIB, Meter, octets::*, peer, run, run_paused};
 
 /// What a connection takes before login: its task with the loop and the core, the users of the broker, and room for two
 /// of the longest frames there may be.
-const STRANGER: usize = 16 * KIB;
+pub const STRANGER: usize = 16 * KIB;
 
 /// A client that has manners gets through all of the handshake and back.
 async fn assert_good(broker: &Broker) {
@@ -294,7 +294,7 @@ fn four_gib_are_refused_at_every_stage_of_a_client() {
             let (reader, writer) = tokio::io::split(near);
             let mut peer = peer::Peer::new(far);
             meter.restart();
-            let opening = Connection::over(reader, writer, Default::default());
+            let opening = Connection::over(reader, writer, ConnectOptions::default());
             let (opened, ()) = tokio::join!(opening, async {
                 if stage > 0 {
                     peer.greet().await;

@@ -31,9 +31,9 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(options: VhostOptions) -> Self {
-        let names = NameSource::Numbered(0);
-        let mut vhost = Vhost::new(short!("/"), VhostOptions { names, ..options });
+    fn new(mut options: VhostOptions) -> Self {
+        options.names = NameSource::Numbered(0);
+        let mut vhost = Vhost::new(short!("/"), options);
         for connection in [HOSTILE, GOOD] {
             vhost.connect(connection, short!("guest"), true);
             for channel in 1..100 {
@@ -81,7 +81,7 @@ impl Stage {
             self.vhost.sent(connection, output.octets(), self.now);
             match output {
                 Output::CloseConnection { code, text, .. } if connection == from => {
-                    closed = Some((code, text))
+                    closed = Some((code, text));
                 }
                 Output::CloseConnection { .. } | Output::CloseChannel { .. } => {
                     panic!("{output:?}")

@@ -7,6 +7,8 @@
 //! Every test says what the peer gets to hear, and that somebody with manners is served all the while.
 #![allow(
     unreachable_pub,
+    clippy::missing_panics_doc,
+    clippy::similar_names, // a writer and its writes
     clippy::panic,
     clippy::indexing_slicing,
     clippy::expect_used,
@@ -92,7 +94,7 @@ impl Meter {
     /// The peak is below a limit, for which `why` has the sum.
     pub fn assert_peak(&self, limit: usize, why: impl fmt::Display) {
         let peak = self.peak();
-        println!("peak {:>9} of {limit:>9}: {why}", peak);
+        println!("peak {peak:>9} of {limit:>9}: {why}");
         assert!(
             peak <= limit + NOISE,
             "{peak} octets at the peak, at most {limit}: {why}"
@@ -102,7 +104,7 @@ impl Meter {
     /// So is what is kept.
     pub fn assert_kept(&self, limit: usize, why: impl fmt::Display) {
         let kept = self.kept();
-        println!("kept {:>9} of {limit:>9}: {why}", kept);
+        println!("kept {kept:>9} of {limit:>9}: {why}");
         assert!(
             kept <= limit + NOISE,
             "{kept} octets are kept, at most {limit}: {why}"
