@@ -326,6 +326,7 @@ fn four_gib_are_refused_at_every_stage_of_a_client() {
 
 #[test]
 fn the_limit_of_a_body_is_one_for_both_sides() {
+    let _meter = Meter::start();
     assert_eq!(ServerConfig::default().body_limit, BODY_LIMIT);
     assert_eq!(
         amqp_rpc::protocol::ClientConfig::default().body_limit,
