@@ -60,6 +60,9 @@ pub(crate) trait Application: Send {
     /// What its users ask of it.
     type Command: Send;
 
+    /// Octets came, which is a sign of life whatever they are (HB-3). Once for each read, not for each frame.
+    fn on_read(&mut self) {}
+
     /// Something happened.
     fn on_event(&mut self, core: &mut Connection, event: Event);
 
@@ -269,7 +272,7 @@ impl<A: Application> Driver<A> {
     /// (CLOSE-12), and neither does a write that failed before: when it ended tells more (CONN-16).
     fn read(&mut self, read: io::Result<usize>) {
         match read {
-            Ok(1..) => {}
+            Ok(1..) => self.app.on_read(),
             Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
                 self.core.end(Cause::Io(error.to_string()));
             }

@@ -260,11 +260,11 @@ mod sealed {
 #[must_use = "a consumer that is dropped is cancelled"]
 pub struct Consumer<D: Item = Delivery> {
     tag: ConsumerTag,
-    handle: Handle,
+    pub(super) handle: Handle,
     no_ack: bool,
     bound: Bound,
     waiting: mpsc::UnboundedReceiver<(Received, DeliveryTag)>,
-    level: Arc<Level>,
+    pub(super) level: Arc<Level>,
     /// Its end has been told.
     ended: bool,
     kind: std::marker::PhantomData<fn() -> D>,

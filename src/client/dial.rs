@@ -32,11 +32,7 @@ const CLIENT_HELLO: &[u8] = &[
 
 /// Tries the host's addresses one after the other, each within the time limit.
 pub(super) async fn dial(options: &ConnectOptions) -> Result<TcpStream, Error> {
-    let address = options.address();
-    let failed = |error: io::Error| Error::Connect {
-        address: address.clone(),
-        source: Arc::new(error),
-    };
+    let failed = |error| failed(options, error);
     let limit = options.config.handshake_timeout;
     let host = (options.host.as_str(), options.port);
     let addresses = timeout(limit, lookup_host(host))
@@ -57,6 +53,13 @@ pub(super) async fn dial(options: &ConnectOptions) -> Result<TcpStream, Error> {
     }
     let no_address = || io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     Err(failed(last.unwrap_or_else(no_address)))
+}
+
+pub(super) fn failed(options: &ConnectOptions, error: io::Error) -> Error {
+    Error::Connect {
+        address: options.address(),
+        source: Arc::new(error),
+    }
 }
 
 fn is_no_address(error: &io::Error) -> bool {

@@ -31,7 +31,8 @@
 //! Every wait has a deadline, and everyone who waits wakes with the first cause when a channel or the connection is
 //! over.
 //!
-//! Reading order: [`options`], [`endpoints`], `dial`, [`channel`], [`publish`], [`consumer`], `inbox`, `handle`, `session`, [`error`].
+//! Reading order: [`options`], [`endpoints`], `dial`, [`channel`], [`publish`], [`consumer`], `inbox`, [`vitals`],
+//! `handle`, `session`, `own_thread`, [`error`].
 
 pub mod channel;
 pub mod consumer;
@@ -41,8 +42,10 @@ pub mod error;
 mod handle;
 mod inbox;
 pub mod options;
+mod own_thread;
 pub mod publish;
 pub(crate) mod session;
+pub mod vitals;
 
 use std::{sync::Arc, time::Duration};
 
@@ -61,9 +64,11 @@ pub use self::{
     options::ConnectOptions,
     publish::{Confirmation, Returns},
     session::{Confirm, Returned},
+    vitals::Vitals,
 };
 use self::{
-    dial::{dial, who_is_there},
+    dial::{dial, failed, who_is_there},
+    own_thread::Place,
     session::{ChannelShared, Command, Queued, Session, Shared},
 };
 pub use crate::protocol::{Cause, CloseReason, Message};
@@ -122,8 +127,12 @@ impl Connection {
     pub async fn connect(options: ConnectOptions) -> Result<Self, Error> {
         let stream = dial(&options).await?;
         let peer = stream.peer_addr();
+        let place = Place::new(options.own_thread).map_err(|error| failed(&options, error))?;
+        let stream = place
+            .adopt(stream)
+            .map_err(|error| failed(&options, error))?;
         let (reader, writer) = stream.into_split();
-        match (Self::over(reader, writer, options).await, peer) {
+        match (Self::at(place, reader, writer, options).await, peer) {
             (
                 Err(Error::ConnectionClosed(
                     silence @ (Cause::HandshakeTimeout { .. } | Cause::EndOfStream),
@@ -137,7 +146,8 @@ impl Connection {
         }
     }
 
-    /// The same over octet streams that are there already: an in-process pipe, a tunnel, a tap.
+    /// The same over octet streams that are there already: an in-process pipe, a tunnel, a tap. With
+    /// [`own_thread`](ConnectOptions::own_thread) they are still woken by the runtime they were made in.
     ///
     /// # Errors
     /// [`Error::ConnectionClosed`] with what the broker said.
@@ -149,14 +159,29 @@ impl Connection {
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
     {
+        let place = Place::new(options.own_thread).map_err(|error| failed(&options, error))?;
+        Self::at(place, reader, writer, options).await
+    }
+
+    async fn at<R, W>(
+        place: Place,
+        reader: R,
+        writer: W,
+        options: ConnectOptions,
+    ) -> Result<Self, Error>
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (opening, opened) = oneshot::channel();
         let (ended_sender, ended) = watch::channel(());
         let shared = Arc::new(Shared::new(COMMANDS));
         let span = debug_span!("connection", address = %options.address());
-        let core = Core::client(options.config, Instant::now().into_std());
+        let core = Core::client(options.config.clone(), Instant::now().into_std());
         let session = Session::new(shared.clone(), inbox, opening, ended_sender);
-        tokio::spawn(drive(reader, writer, core, session).instrument(span));
+        let task = drive(reader, writer, core, session).instrument(span);
+        place.run(task).map_err(|error| failed(&options, error))?;
         let opened = opened.await.unwrap_or_else(|_| Err(shared.over()))?;
         let (operation_timeout, consumer_octets) =
             (options.operation_timeout, options.consumer_octets);

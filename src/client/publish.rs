@@ -208,13 +208,12 @@ impl Confirmation {
     /// A dropped future changes nothing: the message was sent.
     pub async fn outcome(self) -> Result<Confirm, Error> {
         let handle = self.handle.clone();
-        handle
-            .connection()
-            .within("basic.publish", self.settled())
-            .await
+        let settled = self.settled();
+        handle.connection().within("basic.publish", settled).await
     }
 
-    /// The same for a caller that has a deadline of its own.
+    /// The same without a deadline: a broker that has blocked its publishers (BLOCK-2) takes the message in the end, and
+    /// the end of the channel is noticed however long this waits.
     pub(crate) async fn settled(self) -> Result<Confirm, Error> {
         let Self { outcome, handle } = self;
         outcome.await.unwrap_or_else(|_| Err(handle.over()))

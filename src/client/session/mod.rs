@@ -10,13 +10,16 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    time::Instant,
+};
 
 use super::{
     error::Error,
@@ -45,6 +48,9 @@ pub(crate) struct Shared {
     /// Places in the queue of commands.
     pub(crate) places: Arc<Semaphore>,
     left: AtomicBool,
+    began: Instant,
+    /// When the broker was last heard, in milliseconds since `began`.
+    heard: AtomicU64,
 }
 
 impl Shared {
@@ -57,6 +63,8 @@ impl Shared {
             room: Arc::new(Notify::new()),
             places: Arc::new(Semaphore::new(places)),
             left: AtomicBool::new(false),
+            began: Instant::now(),
+            heard: AtomicU64::new(0),
         }
     }
 
@@ -64,6 +72,17 @@ impl Shared {
     pub(crate) fn leave(&self) {
         self.left.store(true, Ordering::Relaxed);
         self.room.notify_one();
+    }
+
+    fn hear(&self) {
+        let since = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard.store(since, Ordering::Relaxed);
+    }
+
+    /// How long nothing has been heard from the broker.
+    pub(crate) fn silence(&self) -> Duration {
+        let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(heard)
     }
 
     pub(crate) fn in_the_way(&self) -> Option<ConsumerTag> {
@@ -310,6 +329,10 @@ impl Application for Session {
                 unseen,
             }) => self.drop_consumer(core, &channel, tag, unseen),
         }
+    }
+
+    fn on_read(&mut self) {
+        self.shared.hear();
     }
 
     fn on_event(&mut self, core: &mut Core, event: Event) {
