@@ -149,7 +149,7 @@ async fn work(
     let failed = |error| sentence::of_operation(&error);
     if arguments.wait {
         let channel = connection.open_channel().await.map_err(failed)?;
-        let declared = queue::declare(&connection, &channel, name, QueueType::Auto).await;
+        let declared = queue::declare(&connection, &channel, name, QueueType::Auto, None).await;
         declared.map_err(failed)?;
     } else {
         match queue::look_up(&connection, name).await.map_err(failed)? {

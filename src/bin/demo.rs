@@ -10,7 +10,7 @@ use amqp_rpc::{
         fib, run, say, sentence,
     },
     client::{ConnectOptions, Connection, Error},
-    rpc::{ReplyMode, RpcClient, RpcClientOptions, RpcServer},
+    rpc::{ReplyMode, RpcClient, RpcClientOptions, RpcServer, RpcServerOptions, deadline::Clock},
     short,
 };
 use anstyle::{AnsiColor, Style};
@@ -35,6 +35,9 @@ struct Arguments {
     #[arg(long)]
     hex: bool,
 }
+
+/// The time of day that both sides believe in, so that every run is the same.
+const NOW: Clock = || Duration::from_hours(24 * 365 * 57);
 
 fn main() -> ExitCode {
     run(demo(Arguments::parse()), Flavor::CurrentThread)
@@ -69,7 +72,11 @@ async fn demo(Arguments { n, hex }: Arguments) -> Result<(), Failure> {
         "The server prepares",
         "is the queue there? declare it; one request at a time; consume",
     );
-    let server = RpcServer::new(&server_connection, "rpc_queue")
+    let options = RpcServerOptions {
+        clock: NOW,
+        ..Default::default()
+    };
+    let server = RpcServer::with_options(&server_connection, "rpc_queue", options)
         .await
         .map_err(failed)?;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -87,7 +94,7 @@ async fn demo(Arguments { n, hex }: Arguments) -> Result<(), Failure> {
     let options = RpcClientOptions {
         reply_mode: ReplyMode::ExclusiveQueue,
         correlation_id: || short!("00000000-0000-4000-8000-000000000001"),
-        clock: || Duration::from_hours(24 * 365 * 57),
+        clock: NOW,
         ..Default::default()
     };
     let rpc = RpcClient::with_options(&client_connection, options)

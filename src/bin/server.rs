@@ -8,31 +8,33 @@ use amqp_rpc::{
         home::{Home, find_or_host},
         run, say, sentence, stop_signal,
     },
-    client::{ConnectOptions, Connection},
+    client::{ConnectOptions, Endpoints, Error},
     codec::ShortString,
-    rpc::{QueueType, RpcServer, RpcServerOptions},
+    rpc::{ConnectionState, QueueType, RpcServer, RpcServerOptions, ServerMonitor},
 };
 use clap::Parser;
 
 /// An RPC server that computes Fibonacci numbers, as in RabbitMQ's tutorial six.
 ///
 /// It takes requests from a queue one at a time, so several servers share the work fairly; it replies before it
-/// acknowledges, so a request survives the death of its server (and may then be executed twice).
+/// acknowledges, so a request survives the death of its server (and may then be executed twice). When the connection or
+/// the queue is lost, it says so, and tries until it has another.
 ///
 /// Without --url it connects to amqp://guest:guest@localhost:5672/%2f, and if nothing listens there it hosts the
 /// built-in broker in its own process: nothing needs to be installed.
 ///
 /// After Ctrl-C it takes no new request, finishes what it has begun and ends; a second Ctrl-C ends it at once.
 ///
-/// Exit status: 0 stopped by Ctrl-C; 2 a bad argument; 3 no broker; 7 the connection was lost; 8 the login was refused;
-/// 1 anything else.
+/// Exit status: 0 stopped by Ctrl-C; 2 a bad argument; 3 no broker; 7 the connection was lost as it stopped; 8 the login
+/// was refused; 1 anything else.
 ///
 /// Example: cargo run --bin server -- --url amqp://user:password@rabbit.example:5672/%2f --prefetch 4
 #[derive(Parser)]
 #[command(version)]
 #[allow(clippy::doc_markdown, rustdoc::bare_urls)] // printed by --help, not by rustdoc
 struct Arguments {
-    /// The broker: amqp://user:password@host:port/vhost (with %2f for the virtual host "/").
+    /// The broker: amqp://user:password@host:port/vhost (with %2f for the virtual host "/"). Several hosts are separated
+    /// by commas, several URLs by spaces.
     #[arg(long, env = "AMQP_URL", hide_env_values = true)]
     url: Option<String>,
     /// The queue that requests come to.
@@ -42,12 +44,21 @@ struct Arguments {
     /// durable, as in today's tutorials; `classic` is transient, as in the old ones.
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ["auto", "classic", "quorum"])]
     queue_type: String,
-    /// How many requests to take at once; 1 is fair dispatch.
+    /// How many requests to hold at once; 1 is fair dispatch.
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     prefetch: u16,
+    /// How many requests to work on at once [default: as many as --prefetch].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: Option<u16>,
     /// Seconds that a request may take if it does not say how long its caller waits.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     work_limit: u64,
+    /// Seconds that a stop may take; what is not finished then comes again, to another server.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    drain: u64,
+    /// How often a request may come back unanswered before it is given up.
+    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    max_redeliveries: u64,
 }
 
 fn main() -> ExitCode {
@@ -59,24 +70,20 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
         .queue_type
         .parse()
         .map_err(|text| Failure::new(Status::Other, text))?;
-    let work_limit = Duration::from_secs(arguments.work_limit);
-    let prefetch = arguments.prefetch;
     let options = RpcServerOptions {
         queue_type,
-        prefetch,
-        work_limit,
+        prefetch: arguments.prefetch,
+        concurrency: arguments.concurrency.map(Into::into),
+        work_limit: Duration::from_secs(arguments.work_limit),
+        drain_limit: Duration::from_secs(arguments.drain),
+        max_redeliveries: arguments.max_redeliveries,
         ..Default::default()
     };
-    let url = cli::options(arguments.url.as_deref())?;
-    let Home { connection, broker } = match &url {
-        Some(url) => {
-            let connection = Connection::connect(url.clone()).await;
-            Home {
-                connection: connection.map_err(|error| sentence::of_connect(&error, url))?,
-                broker: None,
-            }
-        }
-        None => find_or_host(&ConnectOptions::default()).await?,
+    let (endpoints, broker) = if let Some(endpoints) = cli::endpoints(arguments.url.as_deref())? {
+        (endpoints, None)
+    } else {
+        let Home { address, broker } = find_or_host(&ConnectOptions::default()).await?;
+        (address.into(), broker)
     };
     if let Some(broker) = &broker {
         let address = broker.address();
@@ -84,22 +91,43 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
             " [*] No broker found, so this process hosts one at {address} (in memory); for RabbitMQ use --url"
         ));
     }
-    let server = RpcServer::with_options(&connection, arguments.queue, options).await;
-    let server = server.map_err(|error| sentence::of_operation(&error))?;
+    let server = RpcServer::connect_with(endpoints.clone(), arguments.queue, options).await;
+    let server = server.map_err(|error| not_started(&error, &endpoints))?;
+    tokio::spawn(tell(server.monitor()));
     let stop = asked_to_stop();
     say(" [x] Awaiting RPC requests");
-    server
-        .serve(fib::serve, stop)
-        .await
-        .map_err(|error| sentence::of_operation(&error))?;
-    connection
-        .close()
-        .await
-        .map_err(|error| sentence::of_operation(&error))?;
+    let ended = server.serve(fib::serve, stop).await;
+    ended.map_err(|error| sentence::of_operation(&error))?;
     if let Some(broker) = broker {
         broker.shutdown().await;
     }
     Ok(())
+}
+
+fn not_started(error: &Error, endpoints: &Endpoints) -> Failure {
+    match error {
+        Error::Connect { .. } | Error::ConnectionClosed(_) => sentence::of_endpoints(error, endpoints),
+        _ => sentence::of_operation(error),
+    }
+}
+
+/// Says when there are no requests to be had, and when there are again.
+async fn tell(monitor: ServerMonitor) {
+    let (mut state, mut lost) = (monitor.state(), false);
+    while state.changed().await.is_ok() {
+        let state = state.borrow_and_update().clone();
+        match state {
+            ConnectionState::Reconnecting { cause, .. } if !lost => {
+                lost = true;
+                say(format_args!(" [*] No requests, but trying again: {cause}"));
+            }
+            ConnectionState::Connected if lost => {
+                lost = false;
+                say(" [x] Awaiting RPC requests again");
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Work in hand may take a while to finish, and nobody should wonder why nothing happens.

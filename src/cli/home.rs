@@ -11,16 +11,16 @@ use crate::{
 /// How often the two sides of a race for the port may find it first free and then taken.
 const ATTEMPTS: usize = 5;
 
-/// A connection and, if nobody else had one, the broker at its other end.
+/// Where a broker is and, if nobody else had one, the broker itself.
 #[derive(Debug)]
 pub struct Home {
-    /// Open.
-    pub connection: Connection,
+    /// How to connect to it.
+    pub address: ConnectOptions,
     /// Ours, if nothing listened there before.
     pub broker: Option<Broker>,
 }
 
-/// Connects to the broker at `local`; if nothing listens there, becomes that broker, on 127.0.0.1.
+/// Looks for the broker at `local`, by a connection that is closed again; if nothing listens there, becomes that broker, on 127.0.0.1.
 ///
 /// Two servers may start at the same moment. Whoever loses the race for the port connects to the winner.
 ///
@@ -33,10 +33,9 @@ pub async fn find_or_host(local: &ConnectOptions) -> Result<Home, Failure> {
     for _ in 0..ATTEMPTS {
         match Connection::connect(local.clone()).await {
             Ok(connection) => {
-                return Ok(Home {
-                    connection,
-                    broker: None,
-                });
+                drop(connection); // which closes it
+                let (address, broker) = (local.clone(), None);
+                return Ok(Home { address, broker });
             }
             Err(Error::Connect { source, .. })
                 if source.kind() == io::ErrorKind::ConnectionRefused => {}
@@ -49,13 +48,9 @@ pub async fn find_or_host(local: &ConnectOptions) -> Result<Home, Failure> {
         .await
         {
             Ok(broker) => {
-                let here = local.clone().at("127.0.0.1", broker.address().port());
-                let connection = Connection::connect(here).await;
-                let connection = connection.map_err(|error| sentence::of_connect(&error, local))?;
-                return Ok(Home {
-                    connection,
-                    broker: Some(broker),
-                });
+                let address = local.clone().at("127.0.0.1", broker.address().port());
+                let broker = Some(broker);
+                return Ok(Home { address, broker });
             }
             Err(taken) if taken.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) => return Err(sentence::of_bind(&error, &local.address())),
@@ -89,9 +84,10 @@ mod tests {
         let first = find_or_host(&local).await.unwrap();
         let second = find_or_host(&local).await.unwrap();
         assert!(first.broker.is_some() && second.broker.is_none());
+        let connection = Connection::connect(second.address).await.unwrap();
         let cause = async {
             first.broker.unwrap().shutdown().await;
-            second.connection.closed().await
+            connection.closed().await
         };
         assert_eq!(
             cause.await.code().map(|code| code.0),

@@ -13,12 +13,11 @@ use std::{
     future::Future,
     io::Write,
     process::{ExitCode, exit},
-    str::FromStr,
 };
 
 use tracing_subscriber::EnvFilter;
 
-use crate::client::{ConnectOptions, Endpoints, Error};
+use crate::client::{Endpoints, Error};
 
 /// Runs a program: a failure is one sentence on standard error and an exit status that says which.
 ///
@@ -133,19 +132,7 @@ pub fn say(line: impl Display) {
 ///
 /// # Errors
 /// What is wrong with it, with the exit status of a bad argument.
-pub fn options(url: Option<&str>) -> Result<Option<ConnectOptions>, Failure> {
-    read_url(url)
-}
-
-/// The same, where several places may be named.
-///
-/// # Errors
-/// As for [`options`].
 pub fn endpoints(url: Option<&str>) -> Result<Option<Endpoints>, Failure> {
-    read_url(url)
-}
-
-fn read_url<T: FromStr<Err = Error>>(url: Option<&str>) -> Result<Option<T>, Failure> {
     let read = url.map(str::parse).transpose();
     read.map_err(|error: Error| {
         Failure::new(Status::Usage, format!("The URL cannot be used: {error}."))

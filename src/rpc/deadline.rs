@@ -1,10 +1,15 @@
 //! Until when somebody waits.
 //!
-//! A request carries its deadline twice. `expiration`, the time left in milliseconds and as text, is for the broker,
-//! which drops the request when it reaches the head of its queue too late (RPC-10). The header [`HEADER`], a moment by
-//! the caller's clock, is for the server, which cannot know how long the request lay in the queue.
+//! A request says it twice, since neither way is enough. `expiration` is a *span*, milliseconds as text (RPC-10): the
+//! broker drops the request when it is over, and a server counts it anew from the request's arrival, so that no two
+//! clocks are compared; but then the time in the queue counts for nothing. The header `rpc-deadline` is a *moment*,
+//! milliseconds since 1970: it counts the time in the queue, and is as wrong as the two clocks differ. A
+//! server takes whichever comes first. `docs/rpc.md` has what clocks and queue heads do to this.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use tokio::time::Instant;
 
@@ -13,21 +18,48 @@ use crate::{
     short,
 };
 
-/// The header with the absolute deadline: milliseconds since 1970-01-01 UTC, as a signed 64-bit integer (`l`).
+/// The header with the moment after which nobody waits: milliseconds since 1970-01-01 UTC, as a signed 64-bit integer
+/// (`l`).
 pub const HEADER: &str = "rpc-deadline";
+
+/// The time of day, as the time since 1970-01-01 UTC.
+pub type Clock = fn() -> Duration;
+
+/// That of this machine.
+pub fn since_1970() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
 
 /// The moment after which nobody waits for the result any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 
+/// Who set a deadline, and so by whose clock it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SetBy {
+    /// The caller's span, counted here since the request arrived.
+    Expiration,
+    /// The caller's clock, compared with ours.
+    Header,
+}
+
+impl fmt::Display for SetBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expiration => "our clock since it arrived (expiration)",
+            Self::Header => "the caller's clock beside ours (rpc-deadline)",
+        })
+    }
+}
+
 impl Deadline {
     /// So long from now.
     pub fn after(time: Duration) -> Self {
         let now = Instant::now();
-        Self(
-            now.checked_add(time)
-                .unwrap_or(now + Duration::from_hours(24 * 365)),
-        )
+        let ages = now + Duration::from_hours(24 * 365);
+        Self(now.checked_add(time).unwrap_or(ages))
     }
 
     /// Whether it has passed. Long work asks this now and then, and stops.
@@ -40,12 +72,37 @@ impl Deadline {
         self.0.saturating_duration_since(Instant::now())
     }
 
+    /// The time since it has passed; zero until then.
+    pub(super) fn overdue(self) -> Duration {
+        Instant::now().saturating_duration_since(self.0)
+    }
+
     pub(super) fn instant(self) -> Instant {
         self.0
     }
+
+    /// Reads it from a request that arrives now: whichever comes first, if the caller says when.
+    pub(super) fn read(properties: &Properties, clock: Clock) -> Option<(Self, SetBy)> {
+        let span = span(properties).map(|span| (Self::after(span), SetBy::Expiration));
+        let moment = moment(properties).map(|moment| (Self::at(moment, clock()), SetBy::Header));
+        [span, moment]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
+    }
+
+    /// A moment of the clock whose present reading is `now`. What is too long ago to be told is over now.
+    fn at(moment: Duration, now: Duration) -> Self {
+        if moment >= now {
+            return Self::after(moment.saturating_sub(now));
+        }
+        let late = now.saturating_sub(moment);
+        let now = Instant::now();
+        Self(now.checked_sub(late).unwrap_or(now))
+    }
 }
 
-/// Writes into a request how long its caller will wait from now on.
+/// Writes into a request how long its caller will wait from now on. What an earlier attempt wrote is replaced.
 pub(super) fn put(properties: &mut Properties, left: Duration, clock: Clock) {
     properties.expiration = Some(expiration(left));
     let moment = clock().saturating_add(left).as_millis();
@@ -55,42 +112,86 @@ pub(super) fn put(properties: &mut Properties, left: Duration, clock: Clock) {
     headers.insert(short!("rpc-deadline"), moment);
 }
 
-/// The time of day, as the time since 1970-01-01 UTC.
-pub type Clock = fn() -> Duration;
-
-/// That of this machine.
-pub fn since_1970() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-}
-
-/// A time limit as `expiration` has it: whole milliseconds, rounded up, so that it is never 0 by accident.
-pub(super) fn expiration(limit: Duration) -> ShortString {
+/// A span as `expiration` has it: whole milliseconds, rounded up, so that it is never 0 by accident.
+fn expiration(limit: Duration) -> ShortString {
     let milliseconds = limit.as_nanos().div_ceil(1_000_000);
     ShortString::truncated(&milliseconds.to_string())
 }
 
-/// The time limit of a request, if it has one.
-pub(super) fn time_limit(properties: &Properties) -> Option<Duration> {
+/// What `expiration` says, if it says something that can be understood. PROP-13
+fn span(properties: &Properties) -> Option<Duration> {
     let text = properties.expiration.as_ref()?.as_str().ok()?;
     text.parse().ok().map(Duration::from_millis)
+}
+
+/// What the header says: an integer of any width, since not every language writes 64 bits. TABLE-15
+fn moment(properties: &Properties) -> Option<Duration> {
+    let header = properties.headers.as_ref()?.get(HEADER)?;
+    let milliseconds = header.as_integer()?.max(0);
+    Some(Duration::from_millis(milliseconds.try_into().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::FieldTable;
+
+    const NOON: Clock = || Duration::from_secs(1000);
+
+    fn properties(expiration: Option<&'static str>, header: Option<i64>) -> Properties {
+        let mut headers = FieldTable::EMPTY;
+        if let Some(moment) = header {
+            headers.insert(ShortString::literal(HEADER), moment);
+        }
+        Properties {
+            expiration: expiration.map(ShortString::literal),
+            headers: Some(headers),
+            ..Default::default()
+        }
+    }
+
+    fn read(properties: &Properties) -> Option<(Deadline, SetBy)> {
+        Deadline::read(properties, NOON)
+    }
 
     #[test]
-    fn a_limit_travels_as_milliseconds() {
+    fn a_deadline_travels_as_a_span_and_as_a_moment() {
         // RPC-10, PROP-13
-        assert_eq!(expiration(Duration::from_secs(5)), "5000");
-        assert_eq!(expiration(Duration::from_nanos(1)), "1");
-        let properties = Properties {
-            expiration: Some(expiration(Duration::from_secs(5))),
-            ..Default::default()
-        };
-        assert_eq!(time_limit(&properties), Some(Duration::from_secs(5)));
-        assert_eq!(time_limit(&Properties::default()), None);
+        let mut sent = Properties::default();
+        put(&mut sent, Duration::from_secs(5), NOON);
+        assert_eq!(sent, properties(Some("5000"), Some(1_005_000)));
+        put(&mut sent, Duration::from_nanos(1), NOON);
+        assert_eq!(sent, properties(Some("1"), Some(1_000_000)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earlier_of_the_two_counts() {
+        // RPC-10
+        let cases = [
+            (Some("5000"), None, Some((5, SetBy::Expiration))),
+            (None, Some(1_003_000), Some((3, SetBy::Header))),
+            (Some("5000"), Some(1_003_000), Some((3, SetBy::Header))),
+            (Some("5000"), Some(1_009_000), Some((5, SetBy::Expiration))),
+            (Some("soon"), None, None),
+            (None, None, None),
+        ];
+        for (span, moment, expected) in cases {
+            let found = read(&properties(span, moment));
+            let left = found.map(|(deadline, by)| (deadline.remaining().as_secs(), by));
+            assert_eq!(left, expected, "{span:?} {moment:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_moment_that_has_passed_says_by_how_much() {
+        tokio::time::advance(Duration::from_mins(1)).await;
+        let (late, by) = read(&properties(Some("5000"), Some(990_000))).unwrap();
+        assert_eq!((late.overdue().as_secs(), by), (10, SetBy::Header));
+        for nonsense in [i64::MIN, 0, -1] {
+            let (late, _) = read(&properties(None, Some(nonsense))).unwrap();
+            assert!(late.is_over());
+        }
+        let (never, _) = read(&properties(None, Some(i64::MAX))).unwrap();
+        assert!(!never.is_over());
     }
 }

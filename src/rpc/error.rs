@@ -123,28 +123,3 @@ impl RpcError {
         }
     }
 }
-
-/// What a handler answers when it has no result: the client gets it as [`RpcError::Remote`].
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{message}")]
-pub struct HandlerError {
-    /// A word that a program can compare: `bad-request`.
-    pub kind: String,
-    /// A sentence for people.
-    pub message: String,
-}
-
-impl HandlerError {
-    /// An error of this kind.
-    pub fn new(kind: &str, message: impl Into<String>) -> Self {
-        Self {
-            kind: kind.into(),
-            message: message.into(),
-        }
-    }
-
-    /// `bad-request`: the request cannot be understood.
-    pub fn bad_request(message: impl Into<String>) -> Self {
-        Self::new("bad-request", message)
-    }
-}

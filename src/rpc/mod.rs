@@ -16,36 +16,46 @@
 //! never hears of it; [`RpcError`] says which, and no call waits for ever.
 //!
 //! Reading order: [`client`] and [`server`] are the lesson. Then what they stand on: [`call`], `pending`, `replies`,
-//! [`queue`], [`deadline`], [`error`], [`no_reply`]. Last what production adds: [`reconnect`], `keeper`, [`stats`].
+//! [`request`], `caller`, [`queue`], [`deadline`], [`error`], [`error_reply`], [`no_reply`]. Last what production adds:
+//! [`reconnect`], `keeper`, [`stats`] for the client; [`server_options`], `requests`, [`bounds`], `poison`, `caught`,
+//! `drain`, [`monitor`] for the server.
 
+pub mod bounds;
 pub mod call;
+mod caller;
+mod caught;
 pub mod client;
 pub mod deadline;
+mod drain;
 pub mod error;
+pub mod error_reply;
 mod keeper;
+pub mod monitor;
 pub mod no_reply;
 mod pending;
+mod poison;
 pub mod queue;
 pub mod reconnect;
 mod replies;
+pub mod request;
+mod requests;
 pub mod server;
+pub mod server_options;
 pub mod stats;
 
 pub use self::{
+    bounds::Bounds,
     call::{CallOptions, ReplyMode, RpcClientOptions},
     client::RpcClient,
     deadline::Deadline,
-    error::{HandlerError, RpcError},
+    error::RpcError,
+    error_reply::{ERROR_KIND, ERROR_TYPE, HandlerError},
+    monitor::{Health, ServerMonitor, ServerStats},
     no_reply::{NoReply, Servers},
-    queue::QueueType,
+    queue::{DeadLetters, QueueType},
     reconnect::ConnectionState,
-    server::{Request, RpcServer, RpcServerOptions},
+    request::Request,
+    server::RpcServer,
+    server_options::RpcServerOptions,
     stats::RpcStats,
 };
-
-/// `type` of a reply that reports an error; its body is the message and its header [`ERROR_KIND`] the kind. A reply
-/// without it is a result, as in tutorial six. RPC-18
-pub const ERROR_TYPE: &str = "error";
-
-/// The header that names the kind of an error.
-pub const ERROR_KIND: &str = "error-kind";

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use crate::{
     client::{Channel, Connection, Error},
-    codec::{FieldTable, QueueDeclare, QueueDeclareOk, ReplyCode, ShortString},
+    codec::{FieldTable, LongString, QueueDeclare, QueueDeclareOk, ReplyCode, ShortString},
     short,
 };
 
@@ -36,6 +36,16 @@ impl FromStr for QueueType {
     }
 }
 
+/// Where the broker sends what a server rejects: beyond the limit of redeliveries, after a panic, or without reply-to.
+/// Without it they are dropped. The arguments of a declare, so a queue that exists already keeps what it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// `x-dead-letter-exchange`; it should exist, or what is sent there is lost.
+    pub exchange: ShortString,
+    /// `x-dead-letter-routing-key`; without it, the name of the queue.
+    pub routing_key: Option<ShortString>,
+}
+
 /// Declares the queue on `channel`, or finds it.
 ///
 /// # Errors
@@ -48,6 +58,7 @@ pub async fn declare(
     channel: &Channel,
     queue: &ShortString,
     kind: QueueType,
+    dead_letters: Option<&DeadLetters>,
 ) -> Result<QueueDeclareOk, Error> {
     if kind == QueueType::Auto
         && let Some(found) = look_up(connection, queue).await?
@@ -61,6 +72,14 @@ pub async fn declare(
     if kind != QueueType::Classic {
         declare.durable = true;
         declare.arguments = FieldTable(vec![(short!("x-queue-type"), "quorum".into())]);
+    }
+    if let Some(letters) = dead_letters {
+        let text = |name: &ShortString| LongString::from(name.as_bytes().to_vec());
+        let arguments = &mut declare.arguments;
+        arguments.insert(short!("x-dead-letter-exchange"), text(&letters.exchange));
+        if let Some(key) = &letters.routing_key {
+            arguments.insert(short!("x-dead-letter-routing-key"), text(key));
+        }
     }
     channel.queue_declare(declare).await
 }

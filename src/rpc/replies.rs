@@ -9,13 +9,7 @@ use std::sync::Arc;
 use tokio::{sync::watch, task::AbortHandle};
 use tracing::debug;
 
-use super::{
-    ERROR_KIND, ERROR_TYPE,
-    call::ReplyMode,
-    error::RpcError,
-    pending::{Outcome, Pending},
-    stats::Counters,
-};
+use super::{call::ReplyMode, error::RpcError, error_reply, pending::Pending, stats::Counters};
 use crate::{
     client::{
         Cause, Channel, Confirmation, Connection, Consumer, Error, Message, Received, Returned,
@@ -173,7 +167,7 @@ impl Sorter {
         let Message { properties, .. } = &reply.message;
         match properties.correlation_id.clone() {
             Some(id) if ours => {
-                if !self.pending.resolve(&id, read(reply.message)) {
+                if !self.pending.resolve(&id, error_reply::read(reply.message)) {
                     self.counters.late();
                     debug!(correlation_id = %id, "a reply that no call waits for: late or doubled");
                 }
@@ -204,26 +198,4 @@ impl Sorter {
             debug!(correlation_id = %id, "a returned request that no call waits for");
         }
     }
-}
-
-/// A result, or the error that the server reports in its place. RPC-18
-fn read(reply: Message) -> Outcome {
-    if reply
-        .properties
-        .kind
-        .as_ref()
-        .is_none_or(|kind| *kind != ERROR_TYPE)
-    {
-        return Ok(reply);
-    }
-    let headers = reply.properties.headers.unwrap_or_default();
-    let kind = headers
-        .get(ERROR_KIND)
-        .and_then(|kind| kind.as_long_string())
-        .unwrap_or(b"error");
-    let kind = String::from_utf8_lossy(kind).into_owned();
-    Err(RpcError::Remote {
-        kind,
-        message: String::from_utf8_lossy(&reply.body).into_owned(),
-    })
 }

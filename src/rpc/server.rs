@@ -1,104 +1,82 @@
 //! The server's side: take a request, do the work, reply, and only then acknowledge.
 
-use std::{
-    future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc};
 
-use bytes::Bytes;
-use tokio::{task::JoinSet, time::timeout_at};
-use tracing::{debug, warn};
+use tokio::{
+    select,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::timeout_at,
+};
+use tracing::{Instrument, debug, error, info, warn};
 
 use super::{
-    ERROR_KIND, ERROR_TYPE,
-    deadline::{Deadline, time_limit},
-    error::HandlerError,
-    queue::{QueueType, declare},
+    caller::Caller,
+    caught::caught,
+    deadline::{Deadline, SetBy},
+    drain::drain,
+    error_reply::{self, HandlerError},
+    monitor::ServerMonitor,
+    poison,
+    request::Request,
+    requests::{Next, Requests},
+    server_options::RpcServerOptions,
 };
 use crate::{
-    client::{Acker, Channel, Connection, Consumer, Delivery, Error, Message, Received},
-    codec::{BasicConsume, FieldTable, Properties, ShortString},
-    short,
+    client::{Channel, Confirm, Connection, Delivery, Endpoints, Error, Message, Received},
+    codec::ShortString,
 };
-
-/// How a server serves.
-#[derive(Debug, Clone)]
-pub struct RpcServerOptions {
-    /// How the queue is declared.
-    pub queue_type: QueueType,
-    /// How many requests the broker hands out before the first is acknowledged, and how many handlers run at once; 1
-    /// is fair dispatch: a busy server gets no second request (QOS-9, RPC-13).
-    pub prefetch: u16,
-    /// How long a request may take that does not say how long its caller waits: 30 s.
-    pub work_limit: Duration,
-    /// The longest result in octets: 16 MiB, which is what RabbitMQ 4 takes. A longer one would cost the channel, so
-    /// its caller gets an error in its place.
-    pub max_reply: usize,
-}
-
-impl Default for RpcServerOptions {
-    fn default() -> Self {
-        Self {
-            queue_type: QueueType::Auto,
-            prefetch: 1,
-            work_limit: Duration::from_secs(30),
-            max_reply: 16 << 20,
-        }
-    }
-}
-
-/// One request, as a handler sees it.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// The body.
-    pub body: Bytes,
-    /// The fourteen properties.
-    pub properties: Box<Properties>,
-    /// Whether it was delivered before: the work may have been done already (RPC-15, RPC-24).
-    pub redelivered: bool,
-    /// Until when the caller waits. Long work stops when it is over.
-    pub deadline: Deadline,
-}
 
 /// Serves requests from one queue.
 ///
 /// ```no_run
-/// use amqp_rpc::{client::Connection, rpc::{HandlerError, Request, RpcServer}};
+/// use amqp_rpc::rpc::{HandlerError, Request, RpcServer};
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 ///
-/// let connection = Connection::open("amqp://localhost").await?;
-/// let server = RpcServer::new(&connection, "upper").await?;
+/// let server = RpcServer::connect("amqp://localhost", "upper").await?;
 /// let handler = |request: Request| async move {
 ///     let text = std::str::from_utf8(&request.body).map_err(|_| HandlerError::bad_request("expected UTF-8"))?;
-///     Ok(text.to_uppercase().into())
+///     Ok(text.to_uppercase())
 /// };
 /// server.serve(handler, std::future::pending()).await?;
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// A request is acknowledged after its reply is on its way, so a server that dies in between gets it again: handlers
-/// must be idempotent (RPC-14, RPC-15). What a handler cannot read, fails at or panics on is answered with an error
-/// and never comes back (RPC-18, RPC-20).
-#[derive(Debug)]
+/// A request is acknowledged after the broker has taken its reply, so a server that dies before that gets it again:
+/// handlers must be idempotent (RPC-14, RPC-15). What a handler cannot read, fails at or panics on is answered with an
+/// error and never comes back (RPC-18, RPC-20). `docs/rpc.md` has the rest.
 #[must_use = "a server serves once `serve` is called"]
 pub struct RpcServer {
-    channel: Channel,
-    requests: Consumer<Delivery>,
-    options: RpcServerOptions,
+    pub(super) requests: Requests,
+    pub(super) options: Arc<RpcServerOptions>,
 }
 
 impl RpcServer {
-    /// Declares the queue and subscribes to it, on a channel of its own.
+    /// Connects, declares the queue and subscribes to it; and does all of it again whenever the connection, the channel
+    /// or the queue is lost. The connection has a thread of its own, so a handler that blocks costs no heartbeat.
+    ///
+    /// # Errors
+    /// What the last of the places failed with. Only what comes later is tried again.
+    ///
+    /// # Cancel safety
+    /// A dropped future may have declared the queue.
+    pub async fn connect<E, Q>(endpoints: E, queue: Q) -> Result<Self, Error>
+    where
+        E: TryInto<Endpoints>,
+        Q: TryInto<ShortString>,
+        Error: From<E::Error> + From<Q::Error>,
+    {
+        Self::connect_with(endpoints, queue, RpcServerOptions::default()).await
+    }
+
+    /// Serves on a connection that is there already, and ends with it.
     ///
     /// # Errors
     /// What the channel or the connection failed with.
     ///
     /// # Cancel safety
-    /// A dropped future may have declared the queue.
+    /// As for [`connect`](Self::connect).
     pub async fn new<Q>(connection: &Connection, queue: Q) -> Result<Self, Error>
     where
         Q: TryInto<ShortString>,
@@ -107,237 +85,201 @@ impl RpcServer {
         Self::with_options(connection, queue, RpcServerOptions::default()).await
     }
 
-    /// The same with options.
-    ///
-    /// # Errors
-    /// As for [`new`](Self::new), and 406 when the queue exists with other properties.
-    ///
-    /// # Cancel safety
-    /// As for [`new`](Self::new).
-    pub async fn with_options<Q>(
-        connection: &Connection,
-        queue: Q,
-        options: RpcServerOptions,
-    ) -> Result<Self, Error>
-    where
-        Q: TryInto<ShortString>,
-        Error: From<Q::Error>,
-    {
-        let queue = queue.try_into()?;
-        let channel = connection.open_channel().await?;
-        declare(connection, &channel, &queue, options.queue_type).await?;
-        channel.qos(options.prefetch).await?; // QOS-4: before consume
-        let requests = channel
-            .consume_with(BasicConsume {
-                queue,
-                ..Default::default()
-            })
-            .await?;
-        Ok(Self {
-            channel,
-            requests,
-            options,
-        })
+    /// Its counters and its health, to be asked while it serves.
+    pub fn monitor(&self) -> ServerMonitor {
+        self.requests.monitor().clone()
     }
 
     /// Serves until `stop` is ready, then takes nothing new, gives back what it has not begun, finishes what it has,
-    /// and closes its channel (RPC-22).
+    /// and closes its channel, and its connection if it made that (RPC-22).
     ///
     /// # Errors
-    /// What the subscription, the channel or the connection failed with.
+    /// The connection it was given is lost; or what the channel failed with while it stopped.
     ///
     /// # Cancel safety
     /// A dropped future drops the handlers that run; their requests come again, to whoever serves then.
-    pub async fn serve<H, F>(self, handler: H, stop: impl Future<Output = ()>) -> Result<(), Error>
+    pub async fn serve<H, F, R>(
+        self,
+        handler: H,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), Error>
     where
         H: Fn(Request) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<Bytes, HandlerError>> + Send + 'static,
+        F: Future<Output = Result<R, HandlerError>> + Send + 'static,
+        R: Into<Message> + 'static,
     {
-        let Self {
-            channel,
-            mut requests,
+        let (monitor, mut requests, options) = (self.monitor(), self.requests, self.options);
+        let places = Arc::new(Semaphore::new(options.concurrency()));
+        let desk = Arc::new(Desk {
+            handler,
             options,
-        } = self;
-        let at_once = if options.prefetch == 0 {
-            usize::MAX
-        } else {
-            options.prefetch.into()
-        };
-        let handler = Arc::new(handler);
-        let mut running = JoinSet::new();
+            monitor,
+        });
+        let (mut waiting, mut running) = (VecDeque::new(), JoinSet::new());
         let mut stop = pin!(stop);
-        let ended = loop {
-            tokio::select! {
-                request = requests.next(), if running.len() < at_once => match request {
-                    Some(Ok(request)) => {
-                        let job = Job { channel: channel.clone(), options: options.clone() };
-                        running.spawn(job.run(request, handler.clone()));
-                    }
-                    // The queue is gone, but replies can still be sent.
-                    Some(Err(error @ Error::ConsumerCancelled(_))) => break Err(error),
-                    Some(Err(error)) => return Err(error),
-                    None => break Ok(()),
+        loop {
+            select! {
+                () = &mut stop => break,
+                next = requests.next() => match next? {
+                    Next::Request(request, channel) => waiting.push_back(desk.arrived(request, channel)),
+                    Next::Lost => (waiting, running) = (VecDeque::new(), JoinSet::new()),
                 },
+                Ok(place) = places.clone().acquire_owned(), if !waiting.is_empty() => {
+                    if let Some(job) = waiting.pop_front() {
+                        running.spawn(desk.clone().settle(job, place));
+                    }
+                }
                 Some(_) = running.join_next() => {}
-                () = &mut stop => break give_back(&channel, &mut requests).await,
             }
-        };
-        while running.join_next().await.is_some() {}
-        drop(requests);
-        ended?;
-        channel.close().await
-    }
-}
-
-/// Takes nothing new, and gives back what was not begun. It goes on taking while it waits for the cancel-ok, which comes
-/// behind whatever is queued.
-async fn give_back(channel: &Channel, requests: &mut Consumer<Delivery>) -> Result<(), Error> {
-    let mut cancelled = pin!(channel.cancel(requests.tag().clone()));
-    loop {
-        tokio::select! {
-            result = &mut cancelled => {
-                result?;
-                break;
-            }
-            Some(unbegun) = requests.next() => unbegun?.nack(true).await?,
         }
+        let unbegun = waiting.into_iter().map(|job| job.request);
+        drain(requests, unbegun, running, desk.options.drain_limit).await
     }
-    while let Some(unbegun) = requests.next().await {
-        unbegun?.nack(true).await?;
-    }
-    Ok(())
 }
 
-/// One request on its way through the server.
+/// A request that waits for its handler, and until when its caller waits.
 struct Job {
+    request: Delivery,
     channel: Channel,
-    options: RpcServerOptions,
+    due: Option<(Deadline, SetBy)>,
 }
 
-impl Job {
-    async fn run<H, F>(self, delivery: Delivery, handler: Arc<H>)
-    where
-        H: Fn(Request) -> F,
-        F: Future<Output = Result<Bytes, HandlerError>>,
-    {
-        if let Err(error) = self.answer(delivery, handler).await {
-            debug!(%error, "a request could not be answered: it will come again");
+/// Where requests are worked on.
+struct Desk<H> {
+    handler: H,
+    options: Arc<RpcServerOptions>,
+    monitor: ServerMonitor,
+}
+
+/// What is answered, and what becomes of the request then.
+enum Outcome {
+    /// It is done with, whether there is a result or not (RPC-18).
+    Ack(Result<Message, HandlerError>),
+    /// It must not come again, and whoever looks after dead letters should see it (RPC-23).
+    Reject(HandlerError),
+    /// Nobody waits any more.
+    Drop,
+}
+
+impl<H, F, R> Desk<H>
+where
+    H: Fn(Request) -> F,
+    F: Future<Output = Result<R, HandlerError>>,
+    R: Into<Message>,
+{
+    fn arrived(&self, request: Delivery, channel: Channel) -> Job {
+        if request.redelivered {
+            self.monitor.counters().redelivered.add();
+        }
+        let due = Deadline::read(request.properties(), self.options.clock);
+        Job {
+            request,
+            channel,
+            due,
         }
     }
 
-    async fn answer<H, F>(&self, delivery: Delivery, handler: Arc<H>) -> Result<(), Error>
-    where
-        H: Fn(Request) -> F,
-        F: Future<Output = Result<Bytes, HandlerError>>,
-    {
-        let (
-            Received {
-                redelivered,
-                message,
-                ..
-            },
-            acker,
-        ) = delivery.into_parts();
-        let Message { properties, body } = message;
-        let (reply_to, correlation_id) = (
-            properties.reply_to.clone(),
-            properties.correlation_id.clone(),
-        );
-        let Some(reply_to) = reply_to else {
+    async fn settle(self: Arc<Self>, job: Job, place: OwnedSemaphorePermit) {
+        if let Err(error) = self.answer(job, place).await {
+            debug!(%error, "a request was not settled: it comes again");
+        }
+    }
+
+    /// The reply first, and only when the broker has taken it the ack (RPC-14).
+    async fn answer(&self, job: Job, place: OwnedSemaphorePermit) -> Result<(), Error> {
+        let Job {
+            request,
+            channel,
+            due,
+        } = job;
+        let (request, acker) = request.into_parts();
+        let Some(caller) = Caller::of(&request.message, channel) else {
             warn!("a request without reply-to: nobody waits, so it is dropped"); // RPC-17
+            self.monitor.counters().unanswerable.add();
             return acker.reject(false).await;
         };
-        let limit = time_limit(&properties);
-        let deadline = Deadline::after(limit.unwrap_or(self.options.work_limit));
-        let request = Request {
-            body,
-            properties,
-            redelivered,
-            deadline,
-        };
-        match timeout_at(deadline.instant(), caught(|| handler(request))).await {
-            Err(_) if limit.is_some() => {
-                debug!("the caller waits no longer: no reply"); // RPC-10
+        let outcome = self.work(request, due).await;
+        drop(place); // the next handler need not wait for the broker
+        match outcome {
+            Outcome::Ack(answer) => {
+                self.reply(&caller, answer).await?;
                 acker.ack().await
             }
-            Err(_) => {
-                let text = format!(
-                    "the work took longer than {} s",
-                    self.options.work_limit.as_secs_f32()
-                );
-                self.reply(
-                    reply_to,
-                    correlation_id,
-                    Err(HandlerError::new("work-limit", text)),
-                    acker,
-                )
-                .await
+            Outcome::Reject(error) => {
+                self.reply(&caller, Err(error)).await?;
+                acker.reject(false).await
             }
-            Ok(outcome) => self.reply(reply_to, correlation_id, outcome, acker).await,
+            Outcome::Drop => acker.ack().await,
         }
     }
 
-    /// An error in place of what would be refused for its length, and would cost the channel with it.
-    fn fitting(&self, outcome: Result<Bytes, HandlerError>) -> Result<Bytes, HandlerError> {
-        let most = self.options.max_reply;
-        let octets = outcome
-            .as_ref()
-            .map_or_else(|error| error.message.len(), Bytes::len);
-        if octets <= most {
-            return outcome;
+    /// The bounds first, then the handler, which is dropped at the deadline.
+    async fn work(&self, request: Received, due: Option<(Deadline, SetBy)>) -> Outcome {
+        let (options, counters) = (&self.options, self.monitor.counters());
+        if let Some((late, by)) = due.filter(|(deadline, _)| deadline.is_over()) {
+            info!(late = ?late.overdue(), %by, "nobody waits for this request any more"); // RPC-10
+            counters.expired.add();
+            return Outcome::Drop;
         }
-        let text = format!("the reply has {octets} octets, at most {most} are sent");
-        Err(HandlerError::new("reply-too-large", text))
+        if let Err(poison) = poison::check(&request, options.max_redeliveries) {
+            counters.poisoned.add();
+            return Outcome::Reject(poison);
+        }
+        if let Err(refusal) = options.bounds.check(&request.message) {
+            counters.refused.add();
+            return Outcome::Ack(Err(refusal)); // RPC-20
+        }
+        let deadline = due.map_or_else(|| Deadline::after(options.work_limit), |(due, _)| due);
+        let request = Request::new(request, deadline);
+        let _running = counters.running.during();
+        let span = request.span.clone();
+        let work = caught(|| (self.handler)(request)).instrument(span);
+        match timeout_at(deadline.instant(), work).await {
+            Ok(Ok(answer)) => {
+                let counter = if answer.is_ok() {
+                    &counters.served
+                } else {
+                    &counters.failed
+                };
+                counter.add();
+                Outcome::Ack(answer.map(Into::into))
+            }
+            Ok(Err(panic)) => {
+                error!(panic = panic.message(), "a handler panicked");
+                counters.panicked.add();
+                Outcome::Reject(HandlerError::new(
+                    "panic",
+                    "the server failed at this request",
+                ))
+            }
+            Err(_) if due.is_some() => {
+                counters.abandoned.add();
+                Outcome::Drop // RPC-10
+            }
+            Err(_) => {
+                counters.timed_out.add();
+                let limit = options.work_limit.as_secs_f32();
+                let text = format!("the work took longer than {limit} s");
+                Outcome::Ack(Err(HandlerError::new("work-limit", text)))
+            }
+        }
     }
 
-    /// To the default exchange and nowhere else, whatever the caller wrote into reply-to, and never mandatory: it may
-    /// be gone, which is normal (RPC-16, RPC-19, DRT-7). Then, and only then, the ack (RPC-14).
+    /// A reply that the broker refuses, as for a caller whose queue is full, is lost: the work is done, and to do it
+    /// again would not help.
     async fn reply(
         &self,
-        reply_to: ShortString,
-        correlation_id: Option<ShortString>,
-        outcome: Result<Bytes, HandlerError>,
-        acker: Acker,
+        caller: &Caller,
+        answer: Result<Message, HandlerError>,
     ) -> Result<(), Error> {
-        let mut properties = Box::new(Properties {
-            correlation_id,
-            ..Default::default()
-        });
-        let body = self.fitting(outcome).unwrap_or_else(|error| {
+        if let Err(error) = &answer {
             warn!(kind = %error.kind, %error, "answered with an error");
-            properties.kind = Some(const { ShortString::literal(ERROR_TYPE) });
-            let name = const { ShortString::literal(ERROR_KIND) };
-            // Cut like a reply text: the headers must fit a frame.
-            let kind = ShortString::truncated(&error.kind).to_string();
-            properties.headers = Some(FieldTable(vec![(name, kind.into())]));
-            error.message.into()
-        });
-        self.channel
-            .publish(short!(""), reply_to, Message { properties, body })
-            .await?;
-        acker.ack().await
+        }
+        let reply = error_reply::fitting(answer, self.options.max_reply);
+        if caller.reply(reply).await? == Confirm::Nack {
+            warn!("the broker refused a reply: its caller hears nothing"); // CONF-7
+            self.monitor.counters().replies_refused.add();
+        }
+        Ok(())
     }
-}
-
-/// Runs a handler; its panic becomes an error of this one request.
-async fn caught<F>(handler: impl FnOnce() -> F) -> Result<Bytes, HandlerError>
-where
-    F: Future<Output = Result<Bytes, HandlerError>>,
-{
-    let panicked = |_| {
-        Err(HandlerError::new(
-            "panic",
-            "the server failed at this request",
-        ))
-    };
-    let future = match catch_unwind(AssertUnwindSafe(handler)) {
-        Ok(future) => future,
-        Err(panic) => return panicked(panic),
-    };
-    let mut future = pin!(future);
-    std::future::poll_fn(|context| {
-        let poll = AssertUnwindSafe(|| future.as_mut().poll(context));
-        catch_unwind(poll).unwrap_or_else(|panic| panicked(panic).into())
-    })
-    .await
 }

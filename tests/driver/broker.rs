@@ -7,7 +7,7 @@ use amqp_rpc::{
     client::{ConnectOptions, Connection},
     codec::*,
     protocol::{Cause, Credentials},
-    rpc::{HandlerError, Request, RpcClient, RpcClientOptions, RpcServer, RpcServerOptions},
+    rpc::{Request, RpcClient, RpcClientOptions, RpcServer, RpcServerOptions},
     short,
 };
 use tokio::{
@@ -188,7 +188,7 @@ async fn ten_thousand_calls_in_flight_get_their_own_answers() {
     // Only now does the server begin.
     let echo = |request: Request| async move {
         let text = String::from_utf8_lossy(&request.body).into_owned();
-        Ok::<_, HandlerError>(format!("re: {text}").into())
+        Ok(format!("re: {text}"))
     };
     let stop = async move { while calls.join_next().await.is_some_and(|call| call.is_ok()) {} };
     server.serve(echo, stop).await.unwrap();

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use amqp_rpc::{
     broker::Broker,
-    client::{ConnectOptions, Connection, Error},
+    client::{Connection, Error},
     codec::*,
     protocol::Cause,
-    rpc::{Request, RpcServer, RpcServerOptions},
+    rpc::{HandlerError, Request, RpcServer, RpcServerOptions},
     short,
 };
 use tokio::time::{sleep, timeout};
@@ -45,21 +45,18 @@ async fn shutdown_is_320_for_everyone() {
     );
 }
 
-/// RPC-22: the cancel-ok of a server that stops comes behind whatever is queued, so it goes on taking meanwhile.
+/// RPC-22, RPC-25: however much a server holds that it has not begun, it gives all of it back.
 #[tokio::test]
 async fn a_server_stops_behind_a_full_queue() {
+    const MANY: usize = 500;
     let broker = Broker::start().await.unwrap();
-    let options: ConnectOptions = broker.uri().parse().unwrap();
-    let connection = Connection::connect(options.consumer_octets(4096))
-        .await
-        .unwrap();
+    let connection = broker.connect().await.unwrap();
     let options = RpcServerOptions {
         prefetch: 0,
         ..Default::default()
     };
-    let server = RpcServer::with_options(&connection, "crowded", options)
-        .await
-        .unwrap();
+    let server = RpcServer::with_options(&connection, "crowded", options);
+    let server = server.await.unwrap();
     let publisher = broker
         .connect()
         .await
@@ -67,26 +64,26 @@ async fn a_server_stops_behind_a_full_queue() {
         .open_channel()
         .await
         .unwrap();
-    for _ in 0..500 {
-        publisher
-            .publish("", "crowded", vec![0; 1024])
-            .await
-            .unwrap();
+    for _ in 0..MANY {
+        let body = vec![0; 1024];
+        publisher.publish("", "crowded", body).await.unwrap();
     }
-    let never = |_: Request| std::future::pending();
-    let stopped = async {
-        while connection.in_the_way().is_none() {
+    let handed_out = async {
+        while broker.queue("crowded").unwrap().unacked < MANY {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, stopped)
+    timeout(PATIENCE, handed_out)
         .await
-        .expect("nobody takes anything yet, so the queue is full");
+        .expect("all of it waits for the server");
+    let never = |_: Request| std::future::pending::<Result<&'static str, HandlerError>>();
+    let monitor = server.monitor();
     timeout(PATIENCE, server.serve(never, std::future::ready(())))
         .await
         .unwrap()
         .unwrap();
-    connection.close().await.unwrap();
+    assert_eq!(broker.queue("crowded").unwrap().ready, MANY);
+    assert_eq!(monitor.stats().given_back, MANY as u64);
 }
 
 /// HB-1, HB-11: an hour in which nobody says anything, in paused time.

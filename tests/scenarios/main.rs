@@ -165,6 +165,14 @@ scenarios! {
         error_replies
         request_without_reply_to
         stopped_server_gives_back
+        replies_look_as_in_the_tutorial
+        requests_out_of_bounds
+        expired_request_is_not_begun
+        handler_is_dropped_at_the_deadline
+        poison_is_given_up
+        dead_letters_have_an_exchange
+        deleted_queue_is_made_again
+        lost_connection_is_made_again
         late_reply_is_counted
         both_reply_modes
         full_queue_refuses_a_call

@@ -12,7 +12,11 @@ use amqp_rpc::{
     codec::*,
     protocol::{Cause, CloseReason, Message},
 };
-use tokio::time::timeout;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::timeout,
+};
 use uuid::Uuid;
 
 use crate::raw::{CHANNEL, Ending, PATIENCE, Raw};
@@ -290,5 +294,53 @@ pub async fn loses_connection(raw: &mut Raw, method: impl Into<Method>, code: u1
     match raw.ending().await {
         Ending::Connection(reason) => said(&reason, code, id),
         other => panic!("expected connection.close {code}, got {other:?}"),
+    }
+}
+
+/// A way to the broker that can be cut.
+pub struct Tap {
+    address: std::net::SocketAddr,
+    passing: Arc<Mutex<JoinSet<()>>>,
+    listening: tokio::task::JoinHandle<()>,
+}
+
+impl Tap {
+    pub async fn start(uri: &str) -> Self {
+        let there = uri.parse::<ConnectOptions>().expect("a URI").address();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let passing = Arc::new(Mutex::new(JoinSet::new()));
+        let connections = passing.clone();
+        let listening = tokio::spawn(async move {
+            while let Ok((mut here, _)) = listener.accept().await {
+                let there = there.clone();
+                connections.lock().unwrap().spawn(async move {
+                    let mut there = TcpStream::connect(there).await.expect("a broker");
+                    let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
+                });
+            }
+        });
+        Self {
+            address,
+            passing,
+            listening,
+        }
+    }
+
+    /// How to connect by this way.
+    pub fn options(&self, world: &World) -> ConnectOptions {
+        let host = self.address.ip().to_string();
+        world.options().at(&host, self.address.port())
+    }
+
+    /// Cuts every connection; new ones pass.
+    pub fn cut(&self) {
+        self.passing.lock().unwrap().abort_all();
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.listening.abort();
     }
 }

@@ -1,0 +1,200 @@
+//! A server, seen from outside: what it has done, and how it is.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use super::reconnect::ConnectionState;
+use crate::client::{Error, Vitals};
+
+/// A view of one server, before and while it serves, and after. Cheap to clone; it keeps nothing open.
+#[derive(Debug, Clone)]
+pub struct ServerMonitor(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    counters: Counters,
+    vitals: Mutex<Vitals>,
+    state: watch::Sender<ConnectionState>,
+}
+
+/// What a server has done since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// Requests that were answered with a result.
+    pub served: u64,
+    /// Requests that a handler answered with an error.
+    pub failed: u64,
+    /// Requests outside of the [`Bounds`](super::Bounds), answered with an error.
+    pub refused: u64,
+    /// Requests that took longer than the work limit, answered with an error.
+    pub timed_out: u64,
+    /// Requests whose handler panicked, answered with an error and rejected.
+    pub panicked: u64,
+    /// Requests that came back too often, answered with an error and rejected.
+    pub poisoned: u64,
+    /// Requests without reply-to, rejected.
+    pub unanswerable: u64,
+    /// Requests that nobody waited for any more when they were to be begun, dropped.
+    pub expired: u64,
+    /// Requests whose caller stopped waiting while the handler ran, dropped with it.
+    pub abandoned: u64,
+    /// Requests that had been delivered before, whatever became of them.
+    pub redelivered: u64,
+    /// Replies that the broker refused (`basic.nack`). Their callers hear nothing.
+    pub replies_refused: u64,
+    /// Requests that were given back, or cut off, by a server that stopped.
+    pub given_back: u64,
+    /// Subscriptions that took the place of a lost one.
+    pub resubscribed: u64,
+    /// Handlers that run now.
+    pub running: u64,
+}
+
+/// How a server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// The connection is open.
+    pub connection: bool,
+    /// So is the channel.
+    pub channel: bool,
+    /// The broker has the consumer, and will send it what comes.
+    pub consumer: bool,
+    /// How long nothing has been heard from the broker; any octet counts. With heartbeats every `h` seconds, more than
+    /// `h` means trouble, and at `2h` the connection is over. HB-3
+    pub last_heard: Duration,
+}
+
+impl Health {
+    /// Requests that come will be taken.
+    pub fn is_serving(&self) -> bool {
+        self.connection && self.channel && self.consumer
+    }
+}
+
+impl ServerMonitor {
+    pub(super) fn new(vitals: Vitals) -> Self {
+        Self(Arc::new(Inner {
+            counters: Counters::default(),
+            vitals: Mutex::new(vitals),
+            state: watch::Sender::new(ConnectionState::Connected),
+        }))
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> ServerStats {
+        self.0.counters.snapshot()
+    }
+
+    /// How it is now. It asks the broker nothing, so it may be called as often as one likes.
+    pub fn health(&self) -> Health {
+        let vitals = self.0.vitals.lock().unwrap_or_else(PoisonError::into_inner);
+        Health {
+            connection: vitals.connection(),
+            channel: vitals.channel(),
+            consumer: vitals.consumer(),
+            last_heard: vitals.silence(),
+        }
+    }
+
+    /// Whether it is subscribed, and if not, why not and how often it has tried. After a `ConsumerCancelled` the
+    /// connection stands, and the queue is declared again.
+    pub fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.0.state.subscribe()
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    pub(super) fn trying(&self, attempt: u32, cause: Error) {
+        let state = ConnectionState::Reconnecting { attempt, cause };
+        self.0.state.send_replace(state);
+    }
+
+    pub(super) fn subscribed(&self, vitals: Vitals) {
+        *self.0.vitals.lock().unwrap_or_else(PoisonError::into_inner) = vitals;
+        self.counters().resubscribed.add();
+        self.0.state.send_replace(ConnectionState::Connected);
+    }
+
+    pub(super) fn over(&self, cause: Error) {
+        self.0.state.send_replace(ConnectionState::Closed(cause));
+    }
+}
+
+/// How many there were.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// One more for as long as the value lives.
+    pub(super) fn during(&self) -> During<'_> {
+        self.add();
+        During(&self.0)
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+pub(super) struct During<'a>(&'a AtomicU64);
+
+impl Drop for During<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The numbers behind [`ServerStats`], under the same names.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) served: Counter,
+    pub(super) failed: Counter,
+    pub(super) refused: Counter,
+    pub(super) timed_out: Counter,
+    pub(super) panicked: Counter,
+    pub(super) poisoned: Counter,
+    pub(super) unanswerable: Counter,
+    pub(super) expired: Counter,
+    pub(super) abandoned: Counter,
+    pub(super) redelivered: Counter,
+    pub(super) replies_refused: Counter,
+    pub(super) given_back: Counter,
+    pub(super) resubscribed: Counter,
+    pub(super) running: Counter,
+}
+
+impl Counters {
+    fn snapshot(&self) -> ServerStats {
+        ServerStats {
+            served: self.served.get(),
+            failed: self.failed.get(),
+            refused: self.refused.get(),
+            timed_out: self.timed_out.get(),
+            panicked: self.panicked.get(),
+            poisoned: self.poisoned.get(),
+            unanswerable: self.unanswerable.get(),
+            expired: self.expired.get(),
+            abandoned: self.abandoned.get(),
+            redelivered: self.redelivered.get(),
+            replies_refused: self.replies_refused.get(),
+            given_back: self.given_back.get(),
+            resubscribed: self.resubscribed.get(),
+            running: self.running.get(),
+        }
+    }
+}

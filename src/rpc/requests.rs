@@ -1,0 +1,258 @@
+//! Where requests come from: a subscription, and another one when that is lost.
+//!
+//! ```text
+//!  queue deleted, node gone    basic.cancel ─▶ the connection stands: declare, consume ─┐
+//!  channel lost                channel.close ─▶ the connection stands: another channel ─┤ each attempt after a pause
+//!  connection lost             every place in turn, if it is ours to replace ───────────┘ that grows, with jitter
+//! ```
+
+use std::{mem, pin::Pin, sync::Arc};
+
+use tracing::{info, warn};
+
+use super::{
+    monitor::ServerMonitor,
+    queue::declare,
+    reconnect::{Dialler, Pauses},
+    server_options::RpcServerOptions,
+};
+use crate::{
+    client::{Cause, Channel, ConnectOptions, Connection, Consumer, Delivery, Endpoints, Error},
+    codec::{BasicConsume, ShortString},
+};
+
+/// The requests of one queue, over as many subscriptions as it takes.
+pub(super) struct Requests {
+    state: State,
+    monitor: ServerMonitor,
+}
+
+enum State {
+    On(Box<Subscription>),
+    /// Kept here and not in the future of [`Requests::next`], which is dropped whenever something else happens first.
+    Again(Again),
+    Over(Error),
+}
+
+type Again = Pin<Box<dyn Future<Output = Result<Box<Subscription>, Error>> + Send>>;
+
+/// What comes next.
+pub(super) enum Next {
+    /// A request, and the channel it came on, which is the one to answer on (RPC-21).
+    Request(Delivery, Channel),
+    /// The channel of all requests in hand is over. None of them can be answered: they come again (RPC-25).
+    Lost,
+}
+
+/// What it takes to subscribe.
+struct Link {
+    connection: Connection,
+    /// Where to get another. A connection that was given is neither replaced nor closed.
+    dialler: Option<Dialler>,
+    pauses: Pauses,
+    queue: ShortString,
+    options: Arc<RpcServerOptions>,
+}
+
+struct Subscription {
+    link: Link,
+    channel: Channel,
+    requests: Consumer<Delivery>,
+}
+
+impl Requests {
+    /// Those of a connection that was given, for as long as that lasts.
+    pub(super) async fn on(
+        connection: Connection,
+        queue: ShortString,
+        options: Arc<RpcServerOptions>,
+    ) -> Result<Self, Error> {
+        Self::begin(Link {
+            connection,
+            dialler: None,
+            pauses: Pauses::new(),
+            queue,
+            options,
+        })
+        .await
+    }
+
+    /// Those of connections that are made as they are needed, each on a thread of its own.
+    pub(super) async fn dial(
+        endpoints: Endpoints,
+        queue: ShortString,
+        options: Arc<RpcServerOptions>,
+    ) -> Result<Self, Error> {
+        let mut dialler = Dialler::new(endpoints.map(ConnectOptions::own_thread));
+        let connection = dialler.dial().await?;
+        Self::begin(Link {
+            connection,
+            dialler: Some(dialler),
+            pauses: Pauses::new(),
+            queue,
+            options,
+        })
+        .await
+    }
+
+    async fn begin(link: Link) -> Result<Self, Error> {
+        let (channel, requests) = link.subscribe().await?;
+        let monitor = ServerMonitor::new(requests.vitals());
+        let state = State::On(Box::new(Subscription {
+            link,
+            channel,
+            requests,
+        }));
+        Ok(Self { state, monitor })
+    }
+
+    pub(super) fn monitor(&self) -> &ServerMonitor {
+        &self.monitor
+    }
+
+    /// The next request. Of a loss it tells once, and goes on with another subscription.
+    ///
+    /// # Errors
+    /// There will be none again: the connection was given, and is lost.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<Next, Error> {
+        loop {
+            let lost = match &mut self.state {
+                State::Over(error) => return Err(error.clone()),
+                State::Again(again) => {
+                    self.state = match again.await {
+                        Ok(subscription) => {
+                            self.monitor.subscribed(subscription.requests.vitals());
+                            State::On(subscription)
+                        }
+                        Err(error) => State::Over(error),
+                    };
+                    continue;
+                }
+                State::On(on) => match on.requests.next().await {
+                    Some(Ok(request)) => return Ok(Next::Request(request, on.channel.clone())),
+                    Some(Err(error)) => error,
+                    None => Error::ChannelClosed(Cause::ClosedHere),
+                },
+            };
+            // What is in hand can still be answered when only the queue is gone.
+            let all_lost = !matches!(lost, Error::ConsumerCancelled(_));
+            self.begin_again(lost);
+            if all_lost {
+                return Ok(Next::Lost);
+            }
+        }
+    }
+
+    fn begin_again(&mut self, lost: Error) {
+        let over = State::Over(lost.clone());
+        if let State::On(on) = mem::replace(&mut self.state, over) {
+            let again = on.link.again(lost, self.monitor.clone());
+            self.state = State::Again(Box::pin(again));
+        }
+    }
+
+    /// Takes nothing new, and waits until the broker has heard it. What it had sent before and nobody has begun goes
+    /// back, but not earlier: it would only come again. RPC-22, CONS-13
+    ///
+    /// # Errors
+    /// The channel or the connection is over, and so all of it goes back by itself.
+    pub(super) async fn cancel(&mut self) -> Result<Vec<Delivery>, Error> {
+        let mut unbegun = Vec::new();
+        if let State::On(on) = &mut self.state {
+            on.requests.cancel().await?;
+            while let Some(request) = on.requests.next().await {
+                unbegun.push(request?);
+            }
+        }
+        Ok(unbegun)
+    }
+
+    /// Closes the channel, and the connection if it is ours. Both wait until the broker has taken all that was sent.
+    ///
+    /// # Errors
+    /// As for [`cancel`](Self::cancel).
+    pub(super) async fn close(self) -> Result<(), Error> {
+        let State::On(on) = self.state else {
+            return Ok(());
+        };
+        drop(on.requests);
+        on.channel.close().await?;
+        if on.link.dialler.is_some() {
+            on.link.connection.close().await?;
+        }
+        Ok(())
+    }
+}
+
+impl Link {
+    /// Subscribes again, however long it takes.
+    async fn again(
+        mut self,
+        lost: Error,
+        monitor: ServerMonitor,
+    ) -> Result<Box<Subscription>, Error> {
+        let mut cause = lost;
+        for attempt in 1.. {
+            if self.connection.cause().is_some() && self.dialler.is_none() {
+                break;
+            }
+            warn!(queue = %self.queue, %cause, attempt, "no requests: subscribing again");
+            monitor.trying(attempt, cause);
+            self.pauses.pause().await;
+            cause = match self.attempt().await {
+                Ok((channel, requests)) => {
+                    info!(queue = %self.queue, attempt, "subscribed again");
+                    return Ok(Box::new(Subscription {
+                        link: self,
+                        channel,
+                        requests,
+                    }));
+                }
+                Err(error) => error,
+            };
+        }
+        monitor.over(cause.clone());
+        Err(cause)
+    }
+
+    async fn attempt(&mut self) -> Result<(Channel, Consumer<Delivery>), Error> {
+        if let Some(dialler) = &mut self.dialler
+            && self.connection.cause().is_some()
+        {
+            self.connection = dialler.dial().await?;
+        }
+        self.subscribe().await
+    }
+
+    /// On a channel of its own: an error costs it, and what is in hand is answered on the channel it came on.
+    async fn subscribe(&self) -> Result<(Channel, Consumer<Delivery>), Error> {
+        let Self {
+            connection,
+            queue,
+            options,
+            ..
+        } = self;
+        let channel = connection.open_channel().await?;
+        let dead_letters = options.dead_letters.as_ref();
+        declare(
+            connection,
+            &channel,
+            queue,
+            options.queue_type,
+            dead_letters,
+        )
+        .await?;
+        channel.confirm_select().await?;
+        channel.qos(options.prefetch()).await?; // QOS-4: before consume
+        let queue = queue.clone();
+        let consume = BasicConsume {
+            queue,
+            ..Default::default()
+        };
+        let requests = channel.consume_with(consume).await?;
+        Ok((channel, requests))
+    }
+}
