@@ -22,3 +22,4 @@ mod lies;
 mod outbound;
 mod peer;
 mod reconnecting;
+mod serving;

@@ -181,20 +181,23 @@ impl Peer {
         let (near, far) = tokio::io::duplex(pipe);
         let (reader, writer) = tokio::io::split(near);
         let mut peer = Self::new(far);
-        let heartbeat = ConnectionTune {
+        let opening = Connection::over(reader, around(writer), options);
+        let (connection, ()) = tokio::join!(opening, peer.open());
+        (connection.unwrap(), peer)
+    }
+
+    /// The whole handshake.
+    pub async fn open(&mut self) {
+        let tune = ConnectionTune {
             channel_max: 2047,
             frame_max: 131_072,
             heartbeat: 600,
         };
-        let opening = Connection::over(reader, around(writer), options);
-        let (connection, ()) = tokio::join!(opening, async {
-            peer.greet().await;
-            peer.say(method(0, heartbeat)).await;
-            peer.expect("connection.tune-ok").await;
-            peer.expect("connection.open").await;
-            peer.say(method(0, ConnectionOpenOk::default())).await;
-        });
-        (connection.unwrap(), peer)
+        self.greet().await;
+        self.say(method(0, tune)).await;
+        self.expect("connection.tune-ok").await;
+        self.expect("connection.open").await;
+        self.say(method(0, ConnectionOpenOk::default())).await;
     }
 
     /// The handshake as far as start-ok.
