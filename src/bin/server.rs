@@ -10,9 +10,10 @@ use amqp_rpc::{
     },
     client::{ConnectOptions, Endpoints, Error},
     codec::ShortString,
-    rpc::{ConnectionState, QueueType, RpcServer, RpcServerOptions, ServerMonitor},
+    rpc::{ConnectionState, QueueType, RpcServer, RpcServerOptions},
 };
 use clap::Parser;
+use tokio::sync::watch;
 
 /// An RPC server that computes Fibonacci numbers, as in RabbitMQ's tutorial six.
 ///
@@ -93,7 +94,7 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
     }
     let server = RpcServer::connect_with(endpoints.clone(), arguments.queue, options).await;
     let server = server.map_err(|error| not_started(&error, &endpoints))?;
-    tokio::spawn(tell(server.monitor()));
+    tokio::spawn(tell(server.monitor().state()));
     let stop = asked_to_stop();
     say(" [x] Awaiting RPC requests");
     let ended = server.serve(fib::serve, stop).await;
@@ -106,17 +107,19 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
 
 fn not_started(error: &Error, endpoints: &Endpoints) -> Failure {
     match error {
-        Error::Connect { .. } | Error::ConnectionClosed(_) => sentence::of_endpoints(error, endpoints),
+        Error::Connect { .. } | Error::ConnectionClosed(_) => {
+            sentence::of_endpoints(error, endpoints)
+        }
         _ => sentence::of_operation(error),
     }
 }
 
 /// Says when there are no requests to be had, and when there are again.
-async fn tell(monitor: ServerMonitor) {
-    let (mut state, mut lost) = (monitor.state(), false);
+async fn tell(mut state: watch::Receiver<ConnectionState>) {
+    let mut lost = false;
     while state.changed().await.is_ok() {
-        let state = state.borrow_and_update().clone();
-        match state {
+        let now = state.borrow_and_update().clone();
+        match now {
             ConnectionState::Reconnecting { cause, .. } if !lost => {
                 lost = true;
                 say(format_args!(" [*] No requests, but trying again: {cause}"));

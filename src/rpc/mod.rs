@@ -9,7 +9,8 @@
 //!    │                             │  publish "" → amq.gen-1       │
 //!    │  deliver                    │    correlation-id=7f3…        │
 //!    │◀────────────────────────────┤◀──────────────────────────────┤
-//!    │ match the id                │◀───────────────────────── ack ┤ only now: RPC-14
+//!    │ match the id                │ ack ─────────────────────────▶│ the broker has the reply
+//!    │                             │◀───────────────────────── ack ┤ only now: RPC-14
 //! ```
 //!
 //! A remote call is not a local one. It may find nobody, come too late, be done twice, or be done while its caller

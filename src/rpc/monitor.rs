@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::reconnect::ConnectionState;
+use super::{reconnect::ConnectionState, server::RpcServer};
 use crate::client::{Error, Vitals};
 
 /// A view of one server, before and while it serves, and after. Cheap to clone; it keeps nothing open.
@@ -22,6 +22,18 @@ struct Inner {
     counters: Counters,
     vitals: Mutex<Vitals>,
     state: watch::Sender<ConnectionState>,
+}
+
+impl RpcServer {
+    /// A view of it that can be kept while it serves.
+    pub fn monitor(&self) -> ServerMonitor {
+        self.requests.monitor().clone()
+    }
+
+    /// How it is now: connection, channel, consumer, and when the broker was last heard.
+    pub fn health(&self) -> Health {
+        self.requests.monitor().health()
+    }
 }
 
 /// What a server has done since it was made.
@@ -106,7 +118,7 @@ impl ServerMonitor {
     }
 
     /// Whether it is subscribed, and if not, why not and how often it has tried. After a `ConsumerCancelled` the
-    /// connection stands, and the queue is declared again.
+    /// connection stands, and the queue is declared again. Closed once it has stopped.
     pub fn state(&self) -> watch::Receiver<ConnectionState> {
         self.0.state.subscribe()
     }

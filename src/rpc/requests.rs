@@ -175,6 +175,7 @@ impl Requests {
     /// # Errors
     /// As for [`cancel`](Self::cancel).
     pub(super) async fn close(self) -> Result<(), Error> {
+        self.monitor.over(Error::ChannelClosed(Cause::ClosedHere));
         let State::On(on) = self.state else {
             return Ok(());
         };

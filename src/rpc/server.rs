@@ -85,11 +85,6 @@ impl RpcServer {
         Self::with_options(connection, queue, RpcServerOptions::default()).await
     }
 
-    /// Its counters and its health, to be asked while it serves.
-    pub fn monitor(&self) -> ServerMonitor {
-        self.requests.monitor().clone()
-    }
-
     /// Serves until `stop` is ready, then takes nothing new, gives back what it has not begun, finishes what it has,
     /// and closes its channel, and its connection if it made that (RPC-22).
     ///

@@ -73,7 +73,8 @@ impl RpcServerOptions {
     }
 
     pub(super) fn concurrency(&self) -> usize {
-        self.concurrency.unwrap_or(self.prefetch().into()).max(1)
+        let prefetch = self.prefetch().into();
+        self.concurrency.unwrap_or(prefetch).clamp(1, prefetch)
     }
 }
 

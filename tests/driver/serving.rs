@@ -464,7 +464,7 @@ async fn what_expires_while_it_waits_for_a_handler_is_not_begun() {
     stage.deliver("5").await;
     stage
         .deliver_with("0", |_, properties| {
-            properties.expiration = Some(short!("4000"))
+            properties.expiration = Some(short!("4000"));
         })
         .await;
     stage.reply().await;
@@ -484,7 +484,7 @@ async fn a_handler_ends_with_the_patience_of_its_caller() {
     let started = Instant::now();
     stage
         .deliver_with("100", |_, properties| {
-            properties.expiration = Some(short!("4000"))
+            properties.expiration = Some(short!("4000"));
         })
         .await;
     stage.expect_ack(1).await;
@@ -554,6 +554,7 @@ async fn a_cancel_of_the_broker_leads_to_another_subscription_and_keeps_what_run
 
 #[tokio::test(start_paused = true)]
 async fn a_declare_that_fails_is_tried_again_after_pauses_that_grow() {
+    // ERR-8
     let mut stage = Stage::new(handed_out(1, 1), slow).await;
     let cancel = BasicCancel {
         consumer_tag: stage.tag.clone(),

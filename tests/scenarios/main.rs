@@ -20,6 +20,7 @@
 
 mod builtin_only;
 mod docs;
+mod rabbitmq_only;
 #[path = "../support/raw.rs"]
 mod raw;
 mod world;

@@ -422,7 +422,8 @@ pub async fn deleted_queue_is_made_again(world: World) {
     server.stop().await;
 }
 
-/// RPC-14, RPC-25: the connection goes under a handler, and the server that dialled it makes another and does the work.
+/// RPC-14, RPC-15, RPC-25: the connection goes under a handler, and the server that dialled it makes another and does the
+/// work again.
 pub async fn lost_connection_is_made_again(world: World) {
     let queue = world.queue("rpc");
     let tap = Tap::start(world.uri()).await;
