@@ -34,6 +34,9 @@ struct Arguments {
     /// Show the octets of every frame, each with its label.
     #[arg(long)]
     hex: bool,
+    /// Where replies come to: an `exclusive` queue, as in tutorial six, or `direct` reply-to, which needs none.
+    #[arg(long, value_name = "MODE", default_value = "exclusive", value_parser = ["exclusive", "direct"])]
+    reply_mode: String,
 }
 
 /// The time of day that both sides believe in, so that every run is the same.
@@ -43,7 +46,9 @@ fn main() -> ExitCode {
     run(demo(Arguments::parse()), Flavor::CurrentThread)
 }
 
-async fn demo(Arguments { n, hex }: Arguments) -> Result<(), Failure> {
+async fn demo(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { n, hex, reply_mode } = arguments;
+    let reply_mode = reply_mode.parse().unwrap_or(ReplyMode::ExclusiveQueue); // clap has looked at it
     let other = |error: std::io::Error| {
         Failure::new(Status::Other, format!("The demo cannot start: {error}."))
     };
@@ -87,12 +92,15 @@ async fn demo(Arguments { n, hex }: Arguments) -> Result<(), Failure> {
         "the same handshake, on a connection of its own",
     );
     let client_connection = connect(&broker, "client", AnsiColor::Cyan, hex).await?;
-    heading(
-        "The client prepares",
-        "a queue for replies, named by the broker and for this connection alone",
-    );
+    let address = match reply_mode {
+        ReplyMode::ExclusiveQueue => {
+            "a queue for replies, named by the broker and for this connection alone"
+        }
+        ReplyMode::DirectReplyTo => "no queue for replies: they come to this very channel",
+    };
+    heading("The client prepares", address);
     let options = RpcClientOptions {
-        reply_mode: ReplyMode::ExclusiveQueue,
+        reply_mode,
         correlation_id: || short!("00000000-0000-4000-8000-000000000001"),
         clock: NOW,
         ..Default::default()
