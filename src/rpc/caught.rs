@@ -4,7 +4,7 @@ use std::{
     any::Any,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::Pin,
 };
 
 /// What a panic said, if it said anything.
@@ -19,23 +19,40 @@ impl Panic {
     }
 }
 
-/// Runs a future to its end or to its panic; it may panic as it is made, too.
+/// Runs a future to its end or to its panic. It may panic as it is made, and as it is dropped, too.
 pub(super) async fn caught<F: Future>(make: impl FnOnce() -> F) -> Result<F::Output, Panic> {
     let future = catch_unwind(AssertUnwindSafe(make)).map_err(Panic)?;
-    let mut future = pin!(future);
+    let mut contained = Contained(Some(Box::pin(future)));
     poll_fn(|context| {
-        let poll = AssertUnwindSafe(|| future.as_mut().poll(context));
-        match catch_unwind(poll) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Err(Panic(panic)).into(),
-        }
+        let poll = AssertUnwindSafe(|| match &mut contained.0 {
+            Some(future) => future.as_mut().poll(context).map(Ok),
+            None => std::task::Poll::Pending, // it is only taken to be dropped
+        });
+        catch_unwind(poll).unwrap_or_else(|panic| Err(Panic(panic)).into())
     })
     .await
+}
+
+/// A future whose panic, as it is dropped at its deadline, ends here as well.
+struct Contained<F>(Option<Pin<Box<F>>>);
+
+impl<F> Drop for Contained<F> {
+    fn drop(&mut self) {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.0.take())));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("as it is dropped");
+        }
+    }
 
     #[tokio::test]
     async fn a_panic_is_caught_wherever_it_happens() {
@@ -48,5 +65,11 @@ mod tests {
         });
         let later: Result<(), _> = later.await;
         assert_eq!(later.unwrap_err().message(), "number 2");
+        let dropped = caught(async || {
+            let _bomb = Bomb;
+            std::future::pending::<()>().await;
+        });
+        let limit = std::time::Duration::from_millis(1);
+        assert!(tokio::time::timeout(limit, dropped).await.is_err());
     }
 }

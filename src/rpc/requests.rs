@@ -6,7 +6,7 @@
 //!  connection lost             every place in turn, if it is ours to replace ───────────┘ that grows, with jitter
 //! ```
 
-use std::{mem, pin::Pin, sync::Arc};
+use std::{fmt, mem, pin::Pin, sync::Arc};
 
 use tracing::{info, warn};
 
@@ -25,6 +25,16 @@ use crate::{
 pub(super) struct Requests {
     state: State,
     monitor: ServerMonitor,
+}
+
+/// Without the future of the next subscription, which shows nothing.
+impl fmt::Debug for Requests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Requests");
+        shown
+            .field("monitor", &self.monitor)
+            .finish_non_exhaustive()
+    }
 }
 
 enum State {

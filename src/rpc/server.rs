@@ -46,6 +46,7 @@ use crate::{
 /// A request is acknowledged after the broker has taken its reply, so a server that dies before that gets it again:
 /// handlers must be idempotent (RPC-14, RPC-15). What a handler cannot read, fails at or panics on is answered with an
 /// error and never comes back (RPC-18, RPC-20). `docs/rpc.md` has the rest.
+#[derive(Debug)]
 #[must_use = "a server serves once `serve` is called"]
 pub struct RpcServer {
     pub(super) requests: Requests,
@@ -228,7 +229,8 @@ where
         let request = Request::new(request, deadline);
         let _running = counters.running.during();
         let span = request.span.clone();
-        let work = caught(|| (self.handler)(request)).instrument(span);
+        let work = async || (self.handler)(request).await.map(Into::into);
+        let work = caught(work).instrument(span);
         match timeout_at(deadline.instant(), work).await {
             Ok(Ok(answer)) => {
                 let counter = if answer.is_ok() {
@@ -237,7 +239,7 @@ where
                     &counters.failed
                 };
                 counter.add();
-                Outcome::Ack(answer.map(Into::into))
+                Outcome::Ack(answer)
             }
             Ok(Err(panic)) => {
                 error!(panic = panic.message(), "a handler panicked");
