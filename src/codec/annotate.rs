@@ -154,7 +154,7 @@ fn unit(octets: &Bytes, at: usize, spans: &mut Vec<Span>) -> usize {
         );
         return octets.len();
     }
-    let mistake = payload(kind, channel, &octets.slice(at..at + size), at, spans);
+    let mistake = payload(kind, channel, octets, at..at + size, spans);
     let says = match octets.get(at + size) {
         Some(&found) if found != FRAME_END => DecodeError::FrameEnd { found }.to_string(),
         _ => mistake.map_or(String::new(), |mistake| mistake.to_string()),
@@ -186,10 +186,11 @@ const fn type_name(kind: u8) -> &'static str {
 fn payload(
     kind: u8,
     channel: ChannelId,
-    payload: &Bytes,
-    at: usize,
+    octets: &Bytes,
+    range: Range<usize>,
     spans: &mut Vec<Span>,
 ) -> Option<DecodeError> {
+    let (at, payload) = (range.start, &octets.slice(range));
     let mut reader = ArgReader::noting(payload);
     let result = match kind {
         1 => Method::read(&mut reader)
@@ -201,7 +202,7 @@ fn payload(
             .map_err(|bad| bad.error),
     };
     for span in reader.into_spans() {
-        expand(span.shifted(at), payload, at, spans);
+        expand(span.shifted(at), octets, spans);
     }
     let error = result.err()?;
     let read = spans.last().map_or(at, |last| last.range.end);
@@ -237,22 +238,22 @@ fn unreadable(
 }
 
 /// A table becomes a line for its length and a line for each entry.
-fn expand(span: Span, payload: &Bytes, base: usize, spans: &mut Vec<Span>) {
-    let octets = payload.slice(span.range.start - base..span.range.end - base);
+fn expand(span: Span, octets: &Bytes, spans: &mut Vec<Span>) {
+    let inside = octets.slice(span.range.clone());
     let is_table = matches!(
         span.label.as_str(),
         "server-properties" | "client-properties" | "arguments" | "headers"
     );
-    match is_table.then(|| super::table::field_table(&octets, &octets, 1)) {
+    match is_table.then(|| super::table::field_table(&inside, &inside, 1)) {
         Some(Ok((_, table))) if !table.is_empty() => {
             let start = span.range.start;
-            let summary = format!("a table of {} octets", octets.len() - 4);
+            let summary = format!("a table of {} octets", inside.len() - 4);
             spans.push(Span {
                 range: start..start + 4,
                 value: summary,
                 ..span
             });
-            entries(&table, start + 4, 1, spans);
+            entries(&table, octets, start + 4, 1, spans);
         }
         _ => merge_ids(span, spans),
     }
@@ -286,59 +287,59 @@ fn merge_ids(span: Span, spans: &mut Vec<Span>) {
     }
 }
 
-fn entries(table: &FieldTable, mut at: usize, depth: usize, spans: &mut Vec<Span>) {
+fn entries(table: &FieldTable, octets: &[u8], mut at: usize, depth: usize, spans: &mut Vec<Span>) {
     for (name, value) in &table.0 {
-        let name_octets = 1 + usize::from(name.len());
-        at = entry(name_octets, &name.to_string(), value, at, depth, spans);
+        let tag_at = at + 1 + usize::from(name.len());
+        entry(&name.to_string(), value, octets, at..tag_at, depth, spans);
+        at = tag_at + 1 + value.octets();
     }
 }
 
-/// One entry of a table, or one element of an array, which has no name before its tag.
+/// One entry of a table, or one element of an array, whose `name` is no octets. Its tag stands right behind the name and
+/// is shown as it came: `L` is read as `l`, and still it was `L`. TABLE-3
 fn entry(
-    name_octets: usize,
     label: &str,
     value: &FieldValue,
-    at: usize,
+    octets: &[u8],
+    name: Range<usize>,
     depth: usize,
     spans: &mut Vec<Span>,
-) -> usize {
-    let end = at + name_octets + 1 + value.octets();
-    let tag = char::from(value.tag());
-    let inner = |spans: &mut Vec<Span>, what: &str, length: usize| {
-        let range = at..at + name_octets + 1 + 4;
-        let says = format!("{tag} {what} of {length} octets");
+) {
+    let tag = octets.get(name.end).map_or(' ', |tag| char::from(*tag));
+    let inside = name.end + 1;
+    let mut line = |end: usize, says: String| {
         spans.push(Span {
-            range: range.clone(),
+            range: name.start..end,
             label: label.into(),
-            value: says,
+            value: format!("{tag} {says}"),
             depth,
             secret: false,
         });
-        range.end
     };
     match value {
         FieldValue::Table(table) if !table.is_empty() => {
-            let start = inner(spans, "a table", value.octets() - 4);
-            entries(table, start, depth + 1, spans);
+            let length = value.octets() - 4;
+            line(inside + 4, format!("a table of {length} octets"));
+            entries(table, octets, inside + 4, depth + 1, spans);
         }
         FieldValue::Array(values) if !values.is_empty() => {
-            let mut at = inner(spans, "an array", value.octets() - 4);
+            let length = value.octets() - 4;
+            line(inside + 4, format!("an array of {length} octets"));
+            let mut at = inside + 4;
             for (index, value) in values.iter().enumerate() {
-                at = entry(0, &format!("[{index}]"), value, at, depth + 1, spans);
+                entry(
+                    &format!("[{index}]"),
+                    value,
+                    octets,
+                    at..at,
+                    depth + 1,
+                    spans,
+                );
+                at += 1 + value.octets();
             }
         }
-        _ => {
-            let says = format!("{tag} {value}");
-            spans.push(Span {
-                range: at..end,
-                label: label.into(),
-                value: says,
-                depth,
-                secret: false,
-            });
-        }
+        _ => line(inside + value.octets(), value.to_string()),
     }
-    end
 }
 
 fn push(spans: &mut Vec<Span>, at: usize, octets: usize, label: &str, value: String) {
@@ -394,7 +395,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::codec::{ChannelId, ConnectionStartOk, Frame, Payload};
+    use crate::codec::{
+        ChannelClose, ConnectionStartOk, Frame, PROPERTIES, Payload, Properties, QueueDeclare,
+        table,
+    };
 
     /// Spans follow each other without a gap, from the first octet to the last.
     fn assert_tiles(octets: &Bytes) {
@@ -470,9 +474,248 @@ mod tests {
         }
     }
 
+    fn encoded(channel: u16, payload: Payload) -> Bytes {
+        let (mut octets, channel) = (BytesMut::new(), ChannelId(channel));
+        Frame { channel, payload }.encode(&mut octets);
+        octets.freeze()
+    }
+
+    fn shown(octets: impl Into<Bytes>) -> String {
+        annotate(octets, Redact::default()).to_string()
+    }
+
+    #[test]
+    fn a_stream_is_shown_unit_by_unit() {
+        // HDR-1, FRAME-1, FRAME-11, FRAME-20: protocol header, header, body and heartbeat, one behind the other.
+        let header = ContentHeader {
+            class_id: 60,
+            body_size: 2,
+            properties: Box::new(Properties {
+                priority: Some(4),
+                ..Default::default()
+            }),
+        };
+        let stream = [
+            Bytes::from_static(&PROTOCOL_HEADER),
+            encoded(258, Payload::Header(header)),
+            encoded(1, Payload::Body(Bytes::from_static(b"\"\n"))),
+            encoded(0, Payload::Heartbeat),
+        ];
+        let expected = r#"
+41 4d 51 50                   literal      "AMQP"
+00 00 09 01                   version      0 0 9 1
+02                            type         header
+01 02                         channel      258
+00 00 00 0f                   size         15
+00 3c                         class-id     60
+00 00                         weight       0
+00 00 00 00 00 00 00 02       body-size    2
+08 00                         flags        0x0800
+04                            priority     4
+ce                            frame-end
+03                            type         body
+00 01                         channel      1
+00 00 00 02                   size         2
+22 0a                         body         "\"\n"
+ce                            frame-end
+08                            type         heartbeat
+00 00                         channel      0
+00 00 00 00                   size         0
+ce                            frame-end
+"#;
+        assert_eq!(shown(stream.concat()), expected.trim_start());
+    }
+
+    #[test]
+    fn a_table_is_shown_entry_by_entry() {
+        // TABLE-1, TABLE-13, TABLE-14: an empty table or array is a line of its own, and what is in one is one deeper.
+        let mut inner = FieldTable::EMPTY;
+        inner.insert(crate::short!("on"), true);
+        inner.insert(crate::short!("none"), FieldTable::EMPTY);
+        let list = vec![FieldValue::Void, FieldValue::Array(vec![])];
+        let mut arguments = FieldTable::EMPTY;
+        arguments.insert(crate::short!("inner"), inner);
+        arguments
+            .0
+            .push((crate::short!("list"), FieldValue::Array(list)));
+        let declare = QueueDeclare {
+            passive: true,
+            no_wait: true,
+            arguments,
+            ..Default::default()
+        };
+        let expected = r#"
+01                            type         method
+00 01                         channel      1
+00 00 00 36                   size         54
+00 32 00 0a                   method       queue.declare (50.10)
+00 00                         reserved-1   (ignored)
+00                            queue        ""
+11                            bits         passive no-wait
+00 00 00 2a                   arguments    a table of 42 octets
+05 69 6e 6e 65 72 46 00 00 00   inner      F a table of 15 octets
+0f
+02 6f 6e 74 01                    on       t true
+04 6e 6f 6e 65 46 00 00 00 00     none     F {}
+04 6c 69 73 74 41 00 00 00 06   list       A an array of 6 octets
+56                                [0]      V void
+41 00 00 00 00                    [1]      A []
+ce                            frame-end
+"#;
+        assert_eq!(
+            shown(encoded(1, Payload::Method(declare.into()))),
+            expected.trim_start()
+        );
+        let empty = annotate(
+            encoded(1, Payload::Method(QueueDeclare::default().into())),
+            Redact::default(),
+        );
+        let arguments = empty.spans.iter().find(|span| span.label == "arguments");
+        assert_eq!(arguments.map(|span| span.value.as_str()), Some("{}"));
+    }
+
+    #[test]
+    fn class_id_and_method_id_are_one() {
+        // METH-2, ERR-3: that of the frame, and in a close that of the method at fault, which may be none or unknown.
+        let ids = |class_id, method_id| {
+            let close = ChannelClose {
+                class_id,
+                method_id,
+                ..Default::default()
+            };
+            let annotation = annotate(encoded(1, Payload::Method(close.into())), Redact::default());
+            let of_ids = |span: &&Span| ["method", "at fault"].contains(&span.label.as_str());
+            let all = annotation.spans.iter().filter(of_ids);
+            all.map(|span| format!("{}: {}", span.label, span.value))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let close = "method: channel.close (20.40), at fault:";
+        assert_eq!(ids(50, 10), format!("{close} queue.declare (50.10)"));
+        assert_eq!(ids(0, 0), format!("{close} (none)"));
+        assert_eq!(ids(50, 11_000), format!("{close} 50.11000, unknown"));
+    }
+
+    proptest! {
+        /// METH-1, TYPE-3, PROP-2: the decoder reads the fields of the row, in order, and these are their labels.
+        #[test]
+        fn the_labels_are_the_fields(method: Method) {
+            let row = method.row();
+            let annotation = annotate(encoded(1, Payload::Method(method)), Redact::Nothing);
+            let labels = annotation.spans.iter().filter(|span| span.depth == 0);
+            let labels: Vec<_> = labels.map(|span| span.label.as_str()).collect();
+            let mut expected: Vec<_> = row.fields.iter().map(|(name, ty)| {
+                if ty.contains("bool") { "bits".to_owned() } else { name.replace('_', "-") }
+            }).collect();
+            if let Some(at) = expected.iter().position(|name| name == "class-id") {
+                expected.splice(at..at + 2, ["at fault".to_owned()]);
+            }
+            expected.dedup_by(|one, other| one == "bits" && other == "bits");
+            prop_assert_eq!(&labels[..4], ["type", "channel", "size", "method"]);
+            prop_assert_eq!(&labels[4..labels.len() - 1], &expected[..]);
+            prop_assert_eq!(labels.last(), Some(&"frame-end"));
+        }
+
+        /// PROP-1, PROP-2: those that are present, in the order of the flags.
+        #[test]
+        fn the_labels_are_the_properties(header: ContentHeader) {
+            let flags = header.properties.flags();
+            let annotation = annotate(encoded(1, Payload::Header(header)), Redact::Nothing);
+            let labels = annotation.spans.iter().filter(|span| span.depth == 0);
+            let labels: Vec<_> = labels.map(|span| span.label.as_str()).collect();
+            let fixed = ["type", "channel", "size", "class-id", "weight", "body-size", "flags"];
+            let present = PROPERTIES.iter().filter(|(bit, _)| flags & (1 << bit) != 0);
+            let present = present.map(|(_, name)| *name);
+            let expected: Vec<_> = fixed.into_iter().chain(present).chain(["frame-end"]).collect();
+            prop_assert_eq!(labels, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_frame_yet_is_incomplete() {
+        // FRAME-10, HDR-4: with its envelope, what came of it is counted.
+        let octets = encoded(7, Payload::Body(Bytes::from_static(b"abc")));
+        let last = |octets: &Bytes| {
+            let annotation = annotate(octets.clone(), Redact::default());
+            let span = annotation.spans.last().unwrap();
+            (span.label.clone(), span.value.clone(), span.range.clone())
+        };
+        let incomplete = |says: &str, range| ("incomplete".to_owned(), says.to_owned(), range);
+        let beginning = "the beginning of a frame";
+        for end in 1..7 {
+            let range = 0..end;
+            assert_eq!(last(&octets.slice(..end)), incomplete(beginning, range));
+        }
+        for (end, says) in [(8, "1 of 4 octets"), (10, "3 of 4 octets")] {
+            assert_eq!(last(&octets.slice(..end)), incomplete(says, 7..end));
+        }
+        for (kind, name) in [(1, "method"), (4, "unknown"), (8, "heartbeat")] {
+            let size = annotate(vec![kind, 0, 0, 0, 0, 0, 1], Redact::default());
+            assert_eq!(size.spans[0].value, name);
+            assert_eq!(size.spans[2].value, "1");
+        }
+    }
+
+    #[test]
+    fn of_a_body_64_octets_are_shown() {
+        // SEC-14
+        let value = |octets: usize| {
+            let body = Payload::Body(vec![b'x'; octets].into());
+            let annotation = annotate(encoded(1, body), Redact::default());
+            annotation.spans[3].value.clone()
+        };
+        assert_eq!(value(64), format!("\"{}\"", "x".repeat(64)));
+        assert_eq!(value(65), format!("\"{}...\"", "x".repeat(64)));
+    }
+
+    #[test]
+    fn a_tag_is_shown_as_it_came() {
+        // TABLE-3: `L` is read as `l`. Inside a table, inside an array, and behind a name of any length.
+        let long = b"L\0\0\0\0\0\0\0\x07";
+        let array = [
+            &b"\x01aA\0\0\0\x12"[..],
+            long,
+            &long.map(|o| if o == b'L' { b'l' } else { o }),
+        ]
+        .concat();
+        let table = [&b"\x03abc"[..], long, &array].concat();
+        let size = |octets: usize| table::length_of(octets).to_be_bytes();
+        let payload = [&b"\0\x32\0\x0a\0\0\0\0"[..], &size(table.len()), &table].concat();
+        let frame = [
+            &b"\x01\0\x01"[..],
+            &size(payload.len()),
+            &payload,
+            &[FRAME_END],
+        ]
+        .concat();
+        let annotation = annotate(frame, Redact::default());
+        let shown: Vec<_> = annotation
+            .spans
+            .iter()
+            .filter(|span| span.depth > 0)
+            .map(|span| (span.depth, &*span.label, &*span.value, span.range.len()))
+            .collect();
+        let expected = [
+            (1, "abc", "L 7", 4 + 9),
+            (1, "a", "A an array of 18 octets", 2 + 5),
+            (2, "[0]", "L 7", 9),
+            (2, "[1]", "l 7", 9),
+        ];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn what_is_malformed_is_shown_unless_it_may_be_a_secret() {
+        // SASL-12: an ack that ends too early has none.
+        let ack = b"\x01\0\x01\0\0\0\x06\0\x3c\0\x50\xab\xcd\xce";
+        assert!(shown(&ack[..]).contains("ab cd                         malformed"));
+        let secure = b"\x01\0\0\0\0\0\x06\0\x0a\0\x14\xab\xcd\xce";
+        assert!(shown(&secure[..]).contains("** **                         malformed    (hidden)"));
+    }
+
     #[test]
     fn credentials_are_hidden_in_whole_and_in_part() {
-        // SASL-12
+        // SASL-12: unless whoever prints them says that they are no secret.
         let response = crate::codec::Secret(Bytes::from_static(b"\0guest\0sesame"));
         let start_ok = ConnectionStartOk {
             mechanism: crate::short!("PLAIN"),
@@ -487,10 +730,22 @@ mod tests {
         .encode(&mut octets);
         let whole = octets.freeze();
         let part = whole.slice(..whole.len() - 3);
+        assert!(
+            shown(whole.clone()).contains("\"PLAIN\""),
+            "the rest is shown"
+        );
         for octets in [whole, part] {
             let shown = annotate(octets.clone(), Redact::default()).to_string();
             assert!(
                 !shown.contains("sesame") && !shown.contains("73 65 73"),
+                "{shown}"
+            );
+            assert!(shown.contains("** **") && shown.contains("(hidden)"));
+            let shown = annotate(octets, Redact::Nothing).to_string();
+            assert!(shown.contains("73 65 73") && !shown.contains("hidden"));
+            let incomplete = shown.contains("incomplete");
+            assert!(
+                incomplete || shown.contains(r#""\x00guest\x00sesame""#),
                 "{shown}"
             );
         }
