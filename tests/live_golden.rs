@@ -4,6 +4,8 @@
 //! On the built-in broker that is `required`, with its first reply code. On RabbitMQ 3.10 (ignored unless
 //! `AMQP_TEST_URL` is set) it is what that broker was seen to do, `rabbitmq_3_10_8`; later versions may give any of the
 //! acceptable answers, and where they do something else again the test only prints it.
+//!
+//! Where the two differ is a page, `docs/differences.md`: `BLESS=1 cargo test --test live_golden` writes it anew.
 // A panic is how a test reports.
 #![allow(
     clippy::panic,
@@ -15,7 +17,7 @@
 #[path = "support/raw.rs"]
 mod raw;
 
-use std::{fmt, sync::Arc};
+use std::{env, fmt, fs, sync::Arc};
 
 use amqp_rpc::{broker::Broker, client::Connection, codec::*, protocol::CloseReason};
 use raw::{CHANNEL, PATIENCE, Raw, test_url};
@@ -148,6 +150,11 @@ impl Vector {
         }
     }
 
+    /// Whether RabbitMQ 3.10.8 says nothing to it, and closes when the next method comes.
+    fn is_noticed_late(&self) -> bool {
+        self.0["rabbitmq_3_10_8"]["outcome"] == "no-reaction-then-connection.close-on-next-method"
+    }
+
     /// Sends it, and with `more` a request behind it, which shows that nothing was wrong; says what came back.
     async fn send(&self, uri: &str, more: bool) -> Outcome {
         let mut raw = match self.text("stage") {
@@ -215,9 +222,7 @@ async fn differences(uri: &str, expected: fn(&Vector) -> Vec<Outcome>) -> Vec<St
             let expected = expected(&vector);
             // A socket closed with octets unread is reset, and a reset may destroy the close that came before it
             // (CLOSE-12): nothing is sent behind what has to be answered with one.
-            let more = expected.contains(&Outcome::Works)
-                || vector.0["rabbitmq_3_10_8"]["outcome"]
-                    == "no-reaction-then-connection.close-on-next-method";
+            let more = expected.contains(&Outcome::Works) || vector.is_noticed_late();
             let outcome = timeout(PATIENCE, vector.send(&uri, more)).await;
             let name = vector.name();
             match outcome {
@@ -230,6 +235,50 @@ async fn differences(uri: &str, expected: fn(&Vector) -> Vec<Outcome>) -> Vec<St
     let mut different: Vec<_> = sending.join_all().await.into_iter().flatten().collect();
     different.sort();
     different
+}
+
+/// A row for each vector that RabbitMQ 3.10.8 answers in another way than we do, and how many they are.
+fn table() -> String {
+    let vectors = Vector::all();
+    let row = |vector: &Vector| {
+        let (here, there) = (&vector.required()[0], vector.seen());
+        let late = vector.is_noticed_late();
+        let what = vector.0["error_kind"].as_str().unwrap_or("-");
+        let there = match (here == &there, late) {
+            (true, false) => return None,
+            (_, false) => there.to_string(),
+            (_, true) => format!("no answer; {there} at the next method"),
+        };
+        Some(format!(
+            "| {} | {what} | {there} | {here} |\n",
+            vector.name()
+        ))
+    };
+    let rows: Vec<_> = vectors.iter().filter_map(row).collect();
+    let (all, different) = (vectors.len(), rows.len());
+    format!(
+        "Of {all} vectors {different} are answered in another way.\n\n\
+         | vector | what it is | RabbitMQ 3.10.8 | here |\n|---|---|---|---|\n{}",
+        rows.concat()
+    )
+}
+
+#[test]
+fn the_page_of_differences_is_what_the_vectors_say() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/differences.md");
+    let page = fs::read_to_string(path).unwrap();
+    let (before, rest) = page
+        .split_once("-->\n")
+        .expect("the marker of the beginning");
+    let (found, after) = rest.split_once("<!--").expect("the marker of the end");
+    let table = format!("\n{}\n", table());
+    if env::var_os("BLESS").is_some() {
+        return fs::write(path, format!("{before}-->\n{table}<!--{after}")).unwrap();
+    }
+    assert!(
+        found == table,
+        "{path} is not what the vectors say\nBLESS=1 cargo test --test live_golden writes it anew"
+    );
 }
 
 #[tokio::test]
