@@ -522,6 +522,95 @@ mod tests {
     }
 
     #[test]
+    fn a_shortstr_is_its_octets_however_it_is_kept() {
+        // TYPE-6, TYPE-8: a literal, up to 38 octets in place, more than that in an allocation.
+        let literal = ShortString::literal("abc");
+        let long = "x".repeat(39);
+        for text in ["", "abc", &long] {
+            let read = ShortString::try_from(text).unwrap();
+            assert_eq!(read.as_bytes(), text.as_bytes());
+            assert_eq!(read.as_ref() as &[u8], text.as_bytes());
+            assert_eq!(usize::from(read.len()), text.len());
+            assert_eq!(read.is_empty(), text.is_empty());
+            assert_eq!(read == literal, text == "abc");
+            assert_eq!(read == "abc", text == "abc");
+            assert!(read == *text && read != *"other");
+            for made in [
+                text.parse(),
+                ShortString::try_from(&text.to_owned()),
+                ShortString::try_from(text.to_owned()),
+                Ok(ShortString::from(&read)),
+            ] {
+                assert_eq!(made, Ok(read.clone()));
+            }
+        }
+        assert_eq!(ShortString::literal("abc").len(), 3);
+    }
+
+    #[test]
+    fn up_to_38_octets_take_no_memory_of_their_own() {
+        // SEC-17
+        let memory = |octets: usize| ShortString::try_from("x".repeat(octets)).unwrap().memory();
+        assert_eq!([0, 38, 39, 255].map(memory), [0, 0, 39, 255]);
+        assert_eq!(
+            ShortString::literal("a literal is part of the program, however long").memory(),
+            0
+        );
+    }
+
+    #[test]
+    fn shortstrs_sort_and_hash_by_their_octets() {
+        use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+        // TYPE-8: so one that was read finds the literal under which something is kept.
+        let texts = ["", "A", "a", "ab", "b", "\u{e9}"];
+        let read = texts.map(|text| ShortString::try_from(text).unwrap());
+        let kept = ["", "A", "a", "ab", "b", "\u{e9}"].map(ShortString::literal);
+        assert!(read.is_sorted() && read.windows(2).all(|two| two[0] < two[1]));
+        let map: std::collections::HashMap<_, _> = kept.iter().cloned().zip(texts).collect();
+        assert!(read.iter().zip(texts).all(|(key, text)| map[key] == text));
+        assert_eq!(map.len(), texts.len());
+
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        let hashes: Vec<_> = read.iter().map(|text| hasher.hash_one(text)).collect();
+        assert!(
+            hashes.is_sorted_by(|one, other| one != other),
+            "not all the same"
+        );
+    }
+
+    #[test]
+    fn each_type_is_shown_as_it_stands_in_a_log() {
+        // SEC-14: a name in quotes and padded like any text; a number as a number; a code with its name.
+        let name = ShortString::literal("amq.gen-1");
+        assert_eq!(
+            format!("{name:?} {name:>11}|"),
+            "\"amq.gen-1\"   amq.gen-1|"
+        );
+        let text = LongString::from(vec![b'a', 0, 0xff]);
+        assert_eq!(
+            format!("{text:?} {text:<8}|"),
+            "\"a\\u{0}\\xff\" a\\u{0}\\xff|"
+        );
+        assert_eq!(ChannelId(7).to_string(), "7");
+        assert_eq!(DeliveryTag(8).to_string(), "8");
+        assert_eq!(ConsumerTag(name).to_string(), "amq.gen-1");
+        let not_found = ReplyCode::NOT_FOUND;
+        assert_eq!(format!("{not_found} {not_found:?}"), "404 404 NOT_FOUND");
+        let (known, class, method) = (crate::codec::BasicAck::ID, 60, 81);
+        assert_eq!(known.to_string(), "basic.ack (60.80)");
+        assert_eq!(MethodId { class, method }.to_string(), "60.81");
+    }
+
+    #[test]
+    fn a_longstr_of_its_own_pins_no_buffer() {
+        // TYPE-7
+        let read = LongString(Bytes::from_static(b"octets"));
+        let kept = read.clone().into_owned();
+        assert_eq!(kept, read);
+        assert_ne!(kept.as_bytes().as_ptr(), read.as_bytes().as_ptr());
+    }
+
+    #[test]
     fn a_reply_text_is_cut_between_characters() {
         // CLOSE-14: 'é' is two octets, and 252 is within one of them.
         let text = ShortString::truncated(&"é".repeat(200).replacen('é', "e", 1));

@@ -498,3 +498,110 @@ static UNKNOWN: MethodRow = MethodRow {
     carries_content: false,
     fields: &[],
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::short;
+
+    #[test]
+    fn a_method_is_one_line() {
+        // SASL-12, TYPE-13: what is empty, zero, false or reserved is left out, and so are credentials.
+        let mut table = FieldTable::EMPTY;
+        table.insert(short!("x-max-priority"), 9);
+        let lines: [(Method, &str); 9] = [
+            (QueueDeclare::default().into(), "queue.declare"),
+            (
+                QueueDeclare {
+                    queue: short!("jobs"),
+                    durable: true,
+                    no_wait: true,
+                    arguments: table,
+                    ..Default::default()
+                }
+                .into(),
+                r#"queue.declare queue="jobs" durable no-wait arguments={x-max-priority: 9}"#,
+            ),
+            (
+                ConnectionStartOk {
+                    mechanism: short!("PLAIN"),
+                    response: Secret(Bytes::from_static(b"\0me\0sesame")),
+                    ..Default::default()
+                }
+                .into(),
+                r#"connection.start-ok mechanism="PLAIN""#,
+            ),
+            (
+                ConnectionStart {
+                    version_minor: 9,
+                    mechanisms: "PLAIN".into(),
+                    ..Default::default()
+                }
+                .into(),
+                r#"connection.start version-minor=9 mechanisms="PLAIN""#,
+            ),
+            (
+                ConnectionTune {
+                    frame_max: 4096,
+                    heartbeat: 60,
+                    ..Default::default()
+                }
+                .into(),
+                "connection.tune frame-max=4096 heartbeat=60",
+            ),
+            // A delivery tag of 0 means "all so far", and a code is never left out.
+            (
+                BasicAck {
+                    multiple: true,
+                    ..Default::default()
+                }
+                .into(),
+                "basic.ack delivery-tag=0 multiple",
+            ),
+            (ChannelClose::default().into(), "channel.close reply-code=0"),
+            (BasicCancelOk::default().into(), "basic.cancel-ok"),
+            (
+                BasicCancelOk {
+                    consumer_tag: ConsumerTag(short!("a")),
+                }
+                .into(),
+                r#"basic.cancel-ok consumer-tag="a""#,
+            ),
+        ];
+        for (method, line) in lines {
+            assert_eq!(method.to_string(), line);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_reply() {
+        // METH-6, METH-8: a request without no-wait; neither a reply nor a publish.
+        let waits = |method: Method| method.awaits_reply();
+        let declare = |no_wait| QueueDeclare {
+            no_wait,
+            ..Default::default()
+        };
+        assert!(waits(declare(false).into()) && !waits(declare(true).into()));
+        assert!(!waits(QueueDeclareOk::default().into()));
+        assert!(!waits(BasicPublish::default().into()));
+    }
+
+    #[test]
+    fn text_that_is_no_utf8_is_known_wherever_it_stands() {
+        // TYPE-9: in a shortstr and in a consumer tag; a longstr is octets anyway (TYPE-7).
+        let bad = ShortString::try_from(&[0xff][..]).unwrap();
+        let declare = QueueDeclare {
+            queue: bad.clone(),
+            ..Default::default()
+        };
+        let cancel_ok = BasicCancelOk {
+            consumer_tag: ConsumerTag(bad),
+        };
+        let start = ConnectionStart {
+            mechanisms: vec![0xff].into(),
+            ..Default::default()
+        };
+        assert!(!Method::from(declare).is_utf8() && !Method::from(cancel_ok).is_utf8());
+        assert!(Method::from(start).is_utf8() && Method::from(BasicQosOk {}).is_utf8());
+    }
+}

@@ -304,6 +304,32 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_counted_of_every_text_and_of_the_headers() {
+        // SEC-17: ten texts of 40 octets, and a table with one entry.
+        assert_eq!(Properties::default().memory(), size_of::<Properties>());
+        let long = ShortString::try_from("x".repeat(40)).ok();
+        let mut headers = FieldTable(Vec::with_capacity(1));
+        headers.insert(crate::short!("k"), 1);
+        let entry = headers.memory();
+        let properties = Properties {
+            content_type: long.clone(),
+            content_encoding: long.clone(),
+            headers: Some(headers),
+            correlation_id: long.clone(),
+            reply_to: long.clone(),
+            expiration: long.clone(),
+            message_id: long.clone(),
+            kind: long.clone(),
+            user_id: long.clone(),
+            app_id: long.clone(),
+            cluster_id: long,
+            ..Default::default()
+        };
+        let texts = 10 * 40;
+        assert_eq!(properties.memory(), size_of::<Properties>() + texts + entry);
+    }
+
+    #[test]
     fn absent_is_not_the_same_as_empty() {
         // PROP-3
         let empty = Properties {

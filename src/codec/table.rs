@@ -542,6 +542,201 @@ mod tests {
         }
     }
 
+    /// A value of each tag, at the ends of its range.
+    fn extremes() -> Vec<FieldValue> {
+        use FieldValue as V;
+        let float = |bits| V::F32(f32::from_bits(bits));
+        let double = |bits| V::F64(f64::from_bits(bits));
+        vec![
+            V::Bool(false),
+            V::Bool(true),
+            V::I8(i8::MIN),
+            V::I8(i8::MAX),
+            V::U8(u8::MAX),
+            V::I16(i16::MIN),
+            V::I16(i16::MAX),
+            V::U16(u16::MAX),
+            V::I32(i32::MIN),
+            V::I32(i32::MAX),
+            V::U32(u32::MAX),
+            V::I64(i64::MIN),
+            V::I64(i64::MAX),
+            // Negative zero, infinities, a quiet NaN, a signalling one with a payload.
+            float(0x8000_0000),
+            float(0x7f80_0000),
+            float(0xff80_0000),
+            float(0x7fc0_0000),
+            float(0x7f80_beef),
+            double(1 << 63),
+            double(0x7ff0_0000_0000_0000),
+            double(0xfff0_0000_0000_0000),
+            double(0x7ff8_0000_0000_0000),
+            double(0x7ff0_dead_beef_0001),
+            V::Decimal {
+                scale: u8::MAX,
+                value: u32::MAX,
+            },
+            V::LongString(LongString::default()),
+            V::LongString(vec![0xff; 300].into()),
+            V::Array(vec![]),
+            V::Timestamp(0),
+            V::Timestamp(u64::MAX),
+            V::Table(FieldTable::EMPTY),
+            V::Void,
+            V::ByteArray(Bytes::new()),
+            V::ByteArray(Bytes::from_static(&[0])),
+        ]
+    }
+
+    #[test]
+    fn every_tag_survives_at_every_depth() {
+        // TABLE-2, TABLE-10, TABLE-11, TABLE-12, TABLE-13: alone, inside tables, inside arrays, and in turns of both.
+        let tags: std::collections::BTreeSet<u8> = extremes().iter().map(FieldValue::tag).collect();
+        assert_eq!(tags.len(), 17);
+        for value in extremes() {
+            let own = usize::from(matches!(value.tag(), b'A' | b'F'));
+            for wrap in [in_table, in_array, |value| in_table(in_array(value))] {
+                let mut wrapped = value.clone();
+                loop {
+                    let table = FieldTable(vec![(ShortString::EMPTY, wrapped.clone())]);
+                    if table.depth() > MAX_DEPTH {
+                        break;
+                    }
+                    assert_eq!(decode(&encode(&table)), Ok(table));
+                    wrapped = wrap(wrapped);
+                }
+            }
+            let at_the_limit = (1..MAX_DEPTH - own).fold(value, |value, _| in_array(value));
+            let table = FieldTable(vec![(ShortString::EMPTY, at_the_limit)]);
+            assert_eq!(table.depth(), MAX_DEPTH);
+            assert_eq!(decode(&encode(&table)), Ok(table));
+        }
+    }
+
+    #[test]
+    fn values_are_equal_by_tag_and_by_octets() {
+        // TABLE-11, TABLE-15: an I32 of 0 is no I64 of 0, -0.0 is not 0.0, and NaN is what it is.
+        let mut all = extremes();
+        all.extend([FieldValue::I8(0), FieldValue::I32(0), FieldValue::I64(0)]);
+        all.extend([FieldValue::F32(0.0), FieldValue::F64(0.0)]);
+        all.push(FieldValue::Decimal {
+            scale: 0,
+            value: u32::MAX,
+        });
+        for (at, one) in all.iter().enumerate() {
+            for (other_at, other) in all.iter().enumerate() {
+                assert_eq!(one == other, at == other_at, "{one:?}, {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_integer_is_a_number_whatever_its_width() {
+        // TABLE-15
+        use FieldValue as V;
+        let seven = [
+            V::I8(7),
+            V::U8(7),
+            V::I16(7),
+            V::U16(7),
+            V::I32(7),
+            V::U32(7),
+            V::I64(7),
+        ];
+        for value in seven {
+            assert_eq!(
+                (value.as_integer(), value.to_string().as_str()),
+                (Some(7), "7")
+            );
+        }
+        assert_eq!(V::I64(i64::MIN).as_integer(), Some(i64::MIN.into()));
+        assert_eq!(V::Timestamp(7).as_integer(), None);
+        assert_eq!(V::from("7").as_integer(), None);
+        assert_eq!(V::from("7").as_long_string(), Some(&b"7"[..]));
+        assert_eq!(V::I8(7).as_long_string(), None);
+    }
+
+    #[test]
+    fn a_table_is_printed_in_one_line() {
+        // SEC-14: what a peer wrote is escaped.
+        use FieldValue as V;
+        let values = vec![V::Bool(true), V::F32(0.5), V::F64(-1.5), V::Timestamp(7)];
+        let octets = V::ByteArray(Bytes::from_static(b"\x1b"));
+        let mut inner = FieldTable::EMPTY;
+        inner.insert(ShortString::literal("price"), "1\u{1b}");
+        inner.0.push((ShortString::literal("x"), octets));
+        let mut table = FieldTable::EMPTY;
+        table
+            .0
+            .push((ShortString::literal("list"), V::Array(values)));
+        table.0.push((
+            ShortString::literal("d"),
+            V::Decimal {
+                scale: 2,
+                value: 199,
+            },
+        ));
+        table.insert(ShortString::literal("inner"), inner);
+        let expected =
+            r#"{list: [true, 0.5, -1.5, 7 s], d: 199e-2, inner: {price: "1\u{1b}", x: x"\x1b"}}"#;
+        assert_eq!(table.to_string(), expected);
+    }
+
+    #[test]
+    fn a_table_of_its_own_pins_no_buffer() {
+        // A value that was read shares the read buffer; of a copy no octet does, at any depth.
+        let text = Bytes::from_static(b"octets");
+        let buffer = text.as_ptr_range();
+        let pins = |value: &FieldValue| match value {
+            FieldValue::LongString(LongString(octets)) | FieldValue::ByteArray(octets) => {
+                buffer.contains(&octets.as_ptr())
+            }
+            other => panic!("{other:?}"),
+        };
+        let strings = [
+            FieldValue::LongString(LongString(text.clone())),
+            FieldValue::ByteArray(text.clone()),
+        ];
+        for value in strings {
+            assert!(pins(&value));
+            let table = nested(1, in_table);
+            let deep = FieldTable(vec![(
+                ShortString::EMPTY,
+                in_array(in_table(value.clone())),
+            )]);
+            let kept = deep.clone().into_owned();
+            assert_eq!((&kept, table.clone().into_owned()), (&deep, table));
+            let FieldValue::Array(values) = &kept.0[0].1 else {
+                panic!("{kept}")
+            };
+            let FieldValue::Table(inner) = &values[0] else {
+                panic!("{kept}")
+            };
+            assert!(!pins(&inner.0[0].1));
+        }
+    }
+
+    #[test]
+    fn memory_is_counted_with_all_that_nests() {
+        // SEC-17: room for entries that are not there counts too.
+        const ENTRY: usize = size_of::<(ShortString, FieldValue)>();
+        const VALUE: usize = size_of::<FieldValue>();
+        let entry = |name: usize, value| (ShortString::try_from("x".repeat(name)).unwrap(), value);
+        let text = || FieldValue::LongString(LongString::from(vec![b'x'; 7]));
+        let octets = FieldValue::ByteArray(Bytes::from_static(&[0; 5]));
+        assert_eq!(FieldTable::EMPTY.memory(), 0);
+        assert_eq!(FieldTable(Vec::with_capacity(3)).memory(), 3 * ENTRY);
+        assert_eq!(
+            FieldTable(vec![entry(38, FieldValue::U8(1))]).memory(),
+            ENTRY
+        );
+        assert_eq!(FieldTable(vec![entry(39, text())]).memory(), ENTRY + 39 + 7);
+        let array = FieldValue::Array(vec![text(), octets]);
+        let inner = FieldTable(vec![entry(40, array)]);
+        let table = FieldTable(vec![entry(0, FieldValue::Table(inner))]);
+        assert_eq!(table.memory(), ENTRY + ENTRY + 40 + 2 * VALUE + 7 + 5);
+    }
+
     #[test]
     fn encoding_passes_every_table_once() {
         // SEC-11: to measure before writing, at each depth, took 2^depth steps. This one would not end.
@@ -650,6 +845,10 @@ mod tests {
         // TABLE-11: negative zero, a NaN with a payload, infinity.
         for bits in [1 << 63, 0x7ff0_dead_beef_0001, 0x7ff0_0000_0000_0000_u64] {
             let octets = entry(&[b"d", &bits.to_be_bytes()[..]].concat());
+            assert_eq!(encode(&decode(&octets).unwrap()), octets);
+        }
+        for bits in [1 << 31, 0x7f80_beef, 0x7f80_0000_u32] {
+            let octets = entry(&[b"f", &bits.to_be_bytes()[..]].concat());
             assert_eq!(encode(&decode(&octets).unwrap()), octets);
         }
     }
