@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use amqp_rpc::{
     codec::*,
-    protocol::{Cause, ClientConfig, Connection, Credentials, Event, ServerConfig, Tuning},
+    protocol::{
+        Cause, ClientConfig, CloseReason, Connection, Credentials, Event, Greeting, Mechanism,
+        ServerConfig, Tuning,
+    },
     short,
 };
 use bytes::{Bytes, BytesMut};
@@ -364,5 +367,197 @@ fn a_client_is_told_that_it_is_blocked() {
         assert!(
             matches!(&pair.broker_events[..], [Event::Closed(Cause::Violation(v))] if v.code.0 == 504)
         );
+    }
+}
+
+#[test]
+fn an_end_of_stream_says_where_the_handshake_was() {
+    // CONN-16, TUNE-4, CLOSE-10, HDR-6: a broker that dislikes a login or a limit may only hang up.
+    let tune = ConnectionTune::default();
+    let said: [(&[Method], Cause); 4] = [
+        (&[], Cause::EndOfStream),
+        (&[start().into()], Cause::LoginRefused),
+        (&[start().into(), tune.clone().into()], Cause::LimitsRefused),
+        (
+            &[
+                start().into(),
+                tune.into(),
+                ConnectionOpenOk::default().into(),
+            ],
+            Cause::EndOfStream,
+        ),
+    ];
+    for (methods, cause) in said {
+        let mut pair = Pair::with_puppet_broker();
+        for method in methods {
+            pair.inject_method(Side::Broker, 0, method.clone());
+        }
+        pair.client.end_of_stream(&mut BytesMut::new());
+        pair.exchange();
+        assert_eq!(pair.client_events.last(), Some(&Event::Closed(cause)));
+        assert!(pair.client.is_over());
+    }
+    for octets in [&b"22"[..], b"AMQP\0"] {
+        let mut pair = Pair::with_puppet_broker();
+        pair.client.end_of_stream(&mut octets.into());
+        let said = Cause::NotAmqp(Greeting::Unknown(octets.into()));
+        assert_eq!(pair.client.poll_event(), Some(Event::Closed(said)));
+    }
+}
+
+#[test]
+fn a_greeting_is_waited_for_until_it_is_known() {
+    // HDR-5, HDR-6: octet by octet, from eight octets on anything has a name.
+    for (greeting, known_at, says) in [
+        (&b"HTTP/1.1"[..], 5, "it speaks HTTP"),
+        (b"AMQP\0\0\x09\x02", 8, "it offers AMQP 0 0 9 2"),
+        (b"\x16\x03\x01", 2, "it speaks TLS"),
+        (b"220 hello", 8, "it said \"220 hell\""),
+    ] {
+        let mut pair = Pair::with_puppet_broker();
+        for octet in &greeting[..known_at] {
+            assert!(!pair.client.is_over() && pair.client_events.is_empty());
+            pair.inject(Side::Broker, &[*octet]);
+        }
+        let [Event::Closed(cause)] = &pair.client_events[..] else {
+            panic!("{:?}", pair.client_events)
+        };
+        let whole = format!("the peer does not speak AMQP 0-9-1: {says}");
+        assert_eq!(cause.to_string(), whole);
+        assert!(pair.client.is_over());
+    }
+}
+
+#[test]
+fn a_client_hears_the_handshake_in_its_order() {
+    // CONN-1, CONN-18: whatever else a broker says is named together with what was due.
+    let due = [
+        (0, "connection.start"),
+        (1, "connection.tune"),
+        (2, "connection.open-ok"),
+    ];
+    for (before, due) in due {
+        let mut pair = Pair::with_puppet_broker();
+        let methods = [Method::from(start()), ConnectionTune::default().into()];
+        for method in methods.into_iter().take(before) {
+            pair.inject_method(Side::Broker, 0, method);
+        }
+        pair.inject_method(Side::Broker, 0, ConnectionBlocked::default());
+        let Some(Event::Closed(Cause::Violation(violation))) = pair.client_events.last() else {
+            panic!("{:?}", pair.client_events)
+        };
+        let text = format!("COMMAND_INVALID - expected {due}, got connection.blocked");
+        assert_eq!(violation.to_string(), text);
+        assert_eq!(violation.method, ConnectionBlocked::ID);
+        assert_eq!(violation.scope(), Scope::Connection);
+    }
+}
+
+#[test]
+fn before_open_there_are_methods_on_channel_0_and_nothing_else() {
+    // CONN-1: a body, or a method on another channel.
+    let open_ok = Method::from(ChannelOpenOk::default());
+    for (channel, payload) in [
+        (0, Payload::Body(Bytes::from_static(b"x"))),
+        (1, Payload::Method(open_ok)),
+    ] {
+        let mut pair = Pair::with_puppet_broker();
+        pair.inject_method(Side::Broker, 0, start());
+        pair.inject_frame(Side::Broker, channel, payload);
+        let refused = Cause::Refused("expected a method of the handshake on channel 0".into());
+        assert_eq!(pair.client_events, [Event::Closed(refused)]);
+        assert_eq!(names(&pair, Side::Client), ["connection.start-ok"]);
+    }
+}
+
+#[test]
+fn a_frame_that_is_malformed_before_open_is_not_answered() {
+    // CONN-18, CONN-12: there is nobody yet who could read a close.
+    let malformed = b"\x01\0\0\0\0\0\x01\0\xce";
+    let mut pair = Pair::with_puppet_broker();
+    pair.inject(Side::Broker, malformed);
+    assert!(matches!(
+        &pair.client_events[..],
+        [Event::Closed(Cause::Violation(v))] if v.code == ReplyCode::FRAME_ERROR
+    ));
+    assert!(pair.client.is_over() && pair.wire.is_empty());
+
+    let mut pair = broker();
+    pair.inject(Side::Client, malformed);
+    assert!(matches!(
+        &pair.broker_events[..],
+        [Event::Closed(Cause::Refused(_))]
+    ));
+    assert!(pair.broker.is_over());
+    assert_eq!(names(&pair, Side::Broker), ["connection.start"]);
+}
+
+#[test]
+fn a_channel_before_open_is_505_to_those_who_have_logged_in() {
+    // CONN-13: before start-ok there is only silence.
+    for (methods, said) in [
+        (&[Method::from(start_ok())][..], &["connection.tune"][..]),
+        (&[start_ok().into(), tune_ok().into()], &["connection.tune"]),
+    ] {
+        let mut pair = broker();
+        for method in methods {
+            pair.inject_method(Side::Client, 0, method.clone());
+        }
+        pair.inject_method(Side::Client, 1, ChannelOpen::default());
+        let [Event::Closed(Cause::Violation(violation))] = &pair.broker_events[..] else {
+            panic!("{:?}", pair.broker_events)
+        };
+        let text = "UNEXPECTED_FRAME - a frame on a channel before connection.open";
+        assert_eq!(
+            (violation.to_string().as_str(), violation.code.0),
+            (text, 505)
+        );
+        let all = [&["connection.start"], said, &["connection.close"]].concat();
+        assert_eq!(names(&pair, Side::Broker), all);
+    }
+}
+
+#[test]
+fn a_broker_without_a_login_that_is_known_is_left() {
+    // CONN-5: and its offer is told.
+    let mut pair = Pair::with_puppet_broker();
+    let offered = "EXTERNAL ANONYMOUS";
+    let start = ConnectionStart {
+        mechanisms: offered.into(),
+        ..start()
+    };
+    pair.inject_method(Side::Broker, 0, start);
+    let offered = offered.to_owned();
+    let cause = Cause::NoMechanism { offered };
+    assert_eq!(pair.client_events, [Event::Closed(cause)]);
+    assert!(pair.client.is_over() && pair.wire.is_empty());
+}
+
+#[test]
+fn a_client_may_close_before_it_is_open() {
+    // CLOSE-1, CONN-18: nobody would hear it, so it hangs up.
+    let mut pair = Pair::with_puppet_broker();
+    pair.inject_method(Side::Broker, 0, start());
+    pair.client.close(&CloseReason::goodbye());
+    pair.exchange();
+    assert_eq!(pair.client_events, [Event::Closed(Cause::ClosedHere)]);
+    assert!(pair.client.is_over() && pair.client.is_closing());
+    assert_eq!(names(&pair, Side::Client), ["connection.start-ok"]);
+}
+
+#[test]
+fn both_mechanisms_log_in() {
+    // SASL-1, SASL-4, CONN-4
+    for mechanism in [Mechanism::Plain, Mechanism::Amqplain] {
+        let config = ClientConfig {
+            mechanism,
+            ..Default::default()
+        };
+        let mut pair = Pair::new(config, ServerConfig::default());
+        pair.exchange();
+        let [Event::Opened(opened)] = &pair.broker_events[..] else {
+            panic!("{:?}", pair.broker_events)
+        };
+        assert_eq!(opened.user, "guest");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use amqp_rpc::{
     codec::*,
-    protocol::{Cause, ClientConfig, CloseReason, Event, Greeting, ServerConfig, Tuning},
+    protocol::{Blame, Cause, ClientConfig, CloseReason, Event, Greeting, ServerConfig, Tuning},
     short,
 };
 use bytes::BytesMut;
@@ -479,7 +479,9 @@ fn a_body_over_the_limit_is_refused_on_its_header() {
 fn closing_is_said_heard_and_over() {
     // CLOSE-1, CLOSE-4, CLOSE-6, CLOSE-7
     let mut pair = Pair::open();
+    assert!(pair.client.is_open() && !pair.client.is_closing());
     pair.client.close(&CloseReason::goodbye());
+    assert!(!pair.client.is_open() && pair.client.is_closing());
     pair.exchange();
     assert!(
         pair.client.is_over(),
@@ -586,10 +588,6 @@ fn contents_that_are_never_finished_are_bounded() {
     for channel in 1..=5 {
         pair.client.open_channel().unwrap();
         pair.exchange();
-        assert!(
-            !pair.client.is_closing(),
-            "four bodies of 999 octets are borne"
-        );
         pair.inject_method(Side::Client, channel, BasicPublish::default());
         let header = ContentHeader {
             class_id: BASIC_CLASS,
@@ -597,10 +595,188 @@ fn contents_that_are_never_finished_are_bounded() {
             ..Default::default()
         };
         pair.inject_frame(Side::Client, channel, Payload::Header(header));
-        pair.inject_frame(Side::Client, channel, Payload::Body(vec![0; 999].into()));
+        pair.inject_frame(Side::Client, channel, Payload::Body(vec![0; 800].into()));
     }
+    assert!(!pair.client.is_closing(), "as much as four bodies is borne");
+    pair.inject_frame(Side::Client, 3, Payload::Body(vec![0; 1].into()));
     let closed = pair.client_events.iter().any(|event| {
         matches!(event, Event::Closed(Cause::ClosedByPeer(reason)) if reason.code == ReplyCode::RESOURCE_ERROR)
     });
     assert!(closed, "{:?}", pair.client_events);
+}
+
+#[test]
+fn what_is_sent_goes_behind_what_waits() {
+    // METH-10: a driver whose socket is slow asks again before the first octets are gone.
+    let mut pair = Pair::open();
+    let mut outbound = BytesMut::new();
+    let mut expected = BytesMut::new();
+    for prefetch_count in [1, 2] {
+        let qos = BasicQos {
+            prefetch_count,
+            ..Default::default()
+        };
+        expected.extend_from_slice(&frame(1, qos.clone()));
+        pair.client.send(ChannelId(1), qos).unwrap();
+        assert!(pair.client.unsent() > 0);
+        pair.client.transmit(&mut outbound);
+        assert_eq!(pair.client.unsent(), 0);
+        pair.client.transmit(&mut outbound); // nothing waits, nothing changes
+    }
+    assert_eq!(outbound, expected);
+}
+
+#[test]
+fn new_credentials_are_heard_on_channel_0() {
+    // FRAME-14: an extension for tokens that run out; a broker of ours takes any.
+    let mut pair = Pair::open();
+    pair.inject_method(Side::Client, 0, ConnectionUpdateSecret::default());
+    assert_eq!(
+        pair.next_method(Side::Broker, 0),
+        ConnectionUpdateSecretOk {}.into()
+    );
+}
+
+#[test]
+fn channels_are_counted_on_both_sides() {
+    // TUNE-8, CHAN-1, CHAN-4: a client asks for none too many, and a broker refuses one that does.
+    let config = ClientConfig {
+        tuning: Tuning {
+            channel_max: 2,
+            ..Tuning::default()
+        },
+        ..Default::default()
+    };
+    let mut pair = Pair::new(config, ServerConfig::default());
+    let refused = pair.client.open_channel().unwrap_err();
+    assert_eq!((refused.code.0, refused.method), (504, ChannelOpen::ID));
+    assert_eq!(refused.text, "the connection is not open");
+    pair.exchange();
+    assert_eq!(pair.client.open_channel(), Ok(ChannelId(1)));
+    assert_eq!(pair.client.open_channel(), Ok(ChannelId(2)));
+    let refused = pair.client.open_channel().unwrap_err();
+    assert_eq!((refused.code.0, refused.method), (530, ChannelOpen::ID));
+    pair.exchange();
+    assert!(!pair.broker.is_closing());
+
+    pair.inject_method(Side::Client, 3, ChannelOpen::default());
+    let Some(Event::Closed(Cause::ClosedByPeer(reason))) = pair.client_events.last() else {
+        panic!("{:?}", pair.client_events)
+    };
+    assert_eq!((reason.code.0, reason.method), (530, MethodId::NONE));
+}
+
+#[test]
+fn a_lane_opens_with_its_open_ok() {
+    // CHAN-1, CHAN-2: no method goes before it, and our own mistake is told with its channel.
+    let mut pair = Pair::open();
+    let channel = pair.client.open_channel().unwrap();
+    let early = pair.client.send(channel, BasicQos::default()).unwrap_err();
+    assert_eq!(early.to_string(), "CHANNEL_ERROR - channel 2 is not open");
+    assert_eq!((early.blame, early.channel), (Blame::Ours, channel));
+    pair.exchange();
+    pair.client.send(channel, BasicQos::default()).unwrap();
+}
+
+#[test]
+fn a_number_that_is_closing_cannot_be_opened() {
+    // CHAN-3: the broker's close is out, the client's close-ok is not here.
+    let mut pair = Pair::open();
+    let reason = CloseReason::goodbye();
+    pair.broker.close_channel(ChannelId(1), &reason).unwrap();
+    let twice = pair.broker.close_channel(ChannelId(1), &reason);
+    assert_eq!(twice.unwrap_err().code.0, 504);
+    let mut open = frame(1, ChannelOpen::default());
+    pair.broker.receive(&mut open);
+    assert_eq!(
+        pair.broker.poll_event(),
+        Some(Event::ChannelClosed(ChannelId(1), Cause::ClosedHere))
+    );
+    let Some(Event::Closed(Cause::Violation(violation))) = pair.broker.poll_event() else {
+        panic!("the number is not free")
+    };
+    assert_eq!((violation.code.0, violation.method), (504, ChannelOpen::ID));
+}
+
+#[test]
+fn a_content_of_the_wrong_side_is_refused() {
+    // METH-4: a delivery to a broker, a publish to a client; 503 with the method at fault.
+    let methods: [(Side, Method); 2] = [
+        (Side::Client, BasicDeliver::default().into()),
+        (Side::Broker, BasicPublish::default().into()),
+    ];
+    for (side, method) in methods {
+        let mut pair = Pair::open();
+        let header = ContentHeader {
+            class_id: BASIC_CLASS,
+            ..Default::default()
+        };
+        pair.inject_method(side, 1, method.clone());
+        pair.inject_frame(side, 1, Payload::Header(header));
+        let events = match side {
+            Side::Client => &pair.broker_events,
+            Side::Broker => &pair.client_events,
+        };
+        let [Event::Closed(Cause::Violation(violation))] = &events[..] else {
+            panic!("{events:?}")
+        };
+        assert_eq!((violation.code.0, violation.method), (503, method.id()));
+    }
+}
+
+#[test]
+fn a_reason_is_told_with_its_code_and_its_method() {
+    // ERR-3, ERR-4, ERR-9
+    let text = "no queue 'absent' in vhost '/'";
+    let reason = CloseReason::new(ReplyCode::NOT_FOUND, text, BasicConsume::ID);
+    assert_eq!(
+        reason.to_string(),
+        format!("404 NOT_FOUND - {text} [basic.consume (60.20)]")
+    );
+    let goodbye = CloseReason::goodbye();
+    assert_eq!(goodbye.to_string(), "200 Goodbye");
+    let not_found = Cause::ClosedByPeer(reason);
+    assert_eq!(not_found.code(), Some(ReplyCode::NOT_FOUND));
+    assert_eq!(Cause::EndOfStream.code(), None);
+    let mut pair = Pair::open();
+    pair.inject_method(Side::Client, 1, ConnectionClose::default());
+    let [Event::Closed(cause)] = &pair.broker_events[..] else {
+        panic!("{:?}", pair.broker_events)
+    };
+    assert_eq!(cause.code(), Some(ReplyCode::COMMAND_INVALID));
+    let says = "the peer broke a rule: COMMAND_INVALID - unimplemented method";
+    assert_eq!(cause.to_string(), says);
+}
+
+#[test]
+fn silence_is_no_proof_while_nobody_listens() {
+    // HB-4: a driver whose user is slow stops reading, and says so.
+    let mut pair = Pair::open();
+    pair.client.watch(false);
+    pair.pass(Duration::from_mins(1)); // both send a heartbeat
+    pair.client.tick(pair.now + Duration::from_mins(5));
+    assert!(!pair.client.is_over());
+    pair.client.watch(true);
+    pair.client.tick(pair.now + Duration::from_mins(7));
+    assert!(pair.client.is_over());
+}
+
+#[test]
+fn a_deadline_is_the_next_thing_to_do() {
+    // CONN-17, HB-1, HB-4, CLOSE-8: the handshake's end, then half an interval, then what a close-ok may take.
+    let mut pair = Pair::new(ClientConfig::default(), ServerConfig::default());
+    let begin = pair.now;
+    let after = |seconds| Some(begin + Duration::from_secs(seconds));
+    assert_eq!(pair.client.deadline(), after(10));
+    pair.exchange();
+    assert_eq!(pair.client.deadline(), after(30));
+    pair.client.close(&CloseReason::goodbye());
+    assert_eq!(pair.client.deadline(), after(10));
+    pair.client.end(Cause::EndOfStream);
+    assert_eq!(pair.client.deadline(), None);
+    assert_eq!(
+        [pair.client.poll_event(), pair.client.poll_event()],
+        [Some(Event::Closed(Cause::ClosedHere)), None],
+        "that the stream ends after a close is no news"
+    );
 }

@@ -158,6 +158,23 @@ mod tests {
         );
         assert_eq!(channel.answer(&BasicGetOk::default().into()), Answer::Wrong);
     }
+
+    #[test]
+    fn a_consume_that_named_its_tag_is_answered_by_it() {
+        // CONS-1: one that did not takes the next.
+        let tag = |name| ConsumerTag(ShortString::literal(name));
+        let mut channel = Channel::new(Stage::Open);
+        let consume = BasicConsume {
+            consumer_tag: tag("a"),
+            ..Default::default()
+        };
+        channel.expect(&consume.into());
+        let mut answer = |consumer_tag| channel.answer(&BasicConsumeOk { consumer_tag }.into());
+        assert_eq!(answer(tag("b")), Answer::Wrong);
+        assert_eq!(answer(tag("a")), Answer::Reply);
+        assert_eq!(answer(tag("a")), Answer::Wrong);
+    }
+
     #[test]
     fn consume_and_cancel_may_be_answered_late() {
         // METH-10: seen on RabbitMQ 3.10.8, with queue.declare-ok before the cancel-ok of an older cancel.

@@ -369,6 +369,45 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_wants_is_swallowed_to_its_end() {
+        // CHAN-8, CHAN-9: with a body, and without one.
+        let swallowed = |frames: Vec<Payload>| {
+            let mut assembler = Assembler::default();
+            let steps = frames.into_iter().map(|frame| assembler.step(frame, None));
+            matches!(steps.last(), Some(Ok(Assembled::Swallowed)))
+        };
+        assert!(swallowed(vec![publish(), header(0)]));
+        assert!(!swallowed(vec![publish(), header(2), body(b"a")]));
+        assert!(swallowed(vec![publish(), header(2), body(b"ab")]));
+        assert!(!swallowed(vec![publish(), header(0), publish()]));
+    }
+
+    #[test]
+    fn a_body_may_be_as_large_as_the_limit() {
+        // SEC-5
+        let fits = |size, limit| {
+            let mut assembler = Assembler::default();
+            assembler.step(publish(), Some(limit)).unwrap();
+            assembler.step(header(size), Some(limit)).is_ok()
+        };
+        assert!(fits(3, 3) && !fits(4, 3) && fits(0, 0) && !fits(1, 0));
+    }
+
+    #[test]
+    fn what_is_swallowed_ends_where_it_was_to_end() {
+        // CONTENT-5, CONTENT-7, CONTENT-12: nobody wants it, and its frames are counted and named all the same.
+        let ack = Payload::Method(BasicAck::default().into());
+        for (frame, code) in [(body(b"abcd"), 501), (ack, 505), (header(3), 505)] {
+            let mut assembler = Assembler::default();
+            for frame in [publish(), header(4), body(b"a")] {
+                assembler.step(frame, None).unwrap();
+            }
+            let fault = assembler.step(frame, None).unwrap_err();
+            assert_eq!((fault.code.0, fault.method), (code, BasicPublish::ID));
+        }
+    }
+
+    #[test]
     fn empty_bodies_leave_nothing_behind() {
         // SEC-9, CONTENT-6: however many come, what is kept of the content is the octets it has.
         let mut assembler = Assembler::default();
@@ -388,6 +427,26 @@ mod tests {
             (content.body.as_slice(), content.body.capacity()),
             (&b"ab"[..], 2)
         );
+    }
+
+    #[test]
+    fn a_message_of_its_own_pins_no_buffer() {
+        let octets = Bytes::from_static(b"hello");
+        let properties = Properties {
+            priority: Some(1),
+            ..Default::default()
+        };
+        let message = Message::new(properties.clone(), octets.clone());
+        assert_eq!(
+            (&*message.properties, &message.body),
+            (&properties, &octets)
+        );
+        assert_eq!(message.body.as_ptr(), octets.as_ptr());
+        let kept = message.clone().into_owned();
+        assert_eq!(kept, message);
+        assert_ne!(kept.body.as_ptr(), octets.as_ptr());
+        assert_eq!(Message::from("hello").body, octets);
+        assert_eq!(message.memory(), size_of::<Properties>() + 5); // SEC-17
     }
 
     #[test]

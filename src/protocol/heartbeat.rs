@@ -112,8 +112,16 @@ mod tests {
         heart.start(Some(second), start);
         heart.watch(false, start);
         assert_eq!(heart.look(start + 60 * second), Beat::Send);
+        assert_eq!(heart.deadline(), Some(start + second / 2));
         heart.watch(true, start + 60 * second);
         heart.on_sent(start + 60 * second);
         assert_eq!(heart.look(start + 60 * second), Beat::Quiet);
+        heart.watch(true, start + 61 * second);
+        let dead = Beat::PeerDead(2 * second);
+        assert_eq!(
+            heart.look(start + 62 * second),
+            dead,
+            "to watch on is not to hear"
+        );
     }
 }

@@ -174,6 +174,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_outstanding_is_seen_and_taken_out_in_order() {
+        // ACK-1: and the count goes on.
+        let mut ledger = four();
+        assert_eq!(settled(&mut ledger, 2, false).unwrap(), "b");
+        let seen: Vec<_> = ledger.iter().map(|(tag, entry)| (tag.0, *entry)).collect();
+        assert_eq!(seen, [(1, 'a'), (3, 'c'), (4, 'd')]);
+        assert_eq!((ledger.len(), ledger.is_empty()), (3, false));
+        let all: String = ledger.drain().map(|(_, entry)| entry).collect();
+        assert_eq!(
+            (all.as_str(), ledger.len(), ledger.is_empty()),
+            ("acd", 0, true)
+        );
+        assert_eq!(ledger.push('e'), DeliveryTag(5));
+        assert_eq!(Ledger::<char>::default().push('a'), DeliveryTag(1));
+    }
+
+    #[test]
+    fn room_that_is_mostly_empty_is_given_back() {
+        // SEC-8: what is used to a quarter stays, what is used less is cut to twice of what is used.
+        let mut ledger: Ledger<u8> = Ledger::new();
+        ledger.outstanding.reserve_exact(64);
+        (0..64).for_each(|entry| _ = ledger.push(entry));
+        let full = ledger.outstanding.capacity();
+        for (tag, capacity) in [(48, full), (56, 16), (64, 0)] {
+            ledger.settle_through(DeliveryTag(tag));
+            ledger.shrink();
+            assert_eq!(ledger.outstanding.capacity(), capacity, "{tag}");
+        }
+    }
+
+    #[test]
     fn confirms_come_in_any_order_and_in_groups() {
         // CONF-4
         let mut ledger = four();

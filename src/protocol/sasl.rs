@@ -180,6 +180,16 @@ mod tests {
         assert_eq!(chosen("ANONYMOUS AMQPLAIN PLAIN").as_deref(), Some("PLAIN"));
         assert_eq!(chosen("ANONYMOUS AMQPLAIN").as_deref(), Some("AMQPLAIN"));
         assert_eq!(chosen("EXTERNAL"), None);
+
+        let names = |mechanism: Mechanism| {
+            let offers = ["PLAIN", "AMQPLAIN", "PLAIN AMQPLAIN"];
+            offers.map(|offered| {
+                let choice = mechanism.respond(offered, &Credentials::guest());
+                choice.map(|(name, _)| name.to_string()).unwrap_or_default()
+            })
+        };
+        assert_eq!(names(Mechanism::Plain), ["PLAIN", "", "PLAIN"]);
+        assert_eq!(names(Mechanism::Amqplain), ["", "AMQPLAIN", "AMQPLAIN"]);
     }
 
     #[test]
@@ -193,7 +203,23 @@ mod tests {
             password: "sesamE".into(),
             ..mine.clone()
         };
-        assert!(mine.match_in_constant_time(&mine) && !mine.match_in_constant_time(&close));
+        let other = Credentials {
+            user: "you".into(),
+            ..mine.clone()
+        };
+        let longer = Credentials {
+            password: "sesame2".into(),
+            ..mine.clone()
+        };
+        assert!(mine.match_in_constant_time(&mine));
+        // Two differences, each of the same bits.
+        let swapped = Credentials {
+            password: "seasme".into(),
+            ..mine.clone()
+        };
+        for claimed in [close, other, longer, swapped] {
+            assert!(!mine.match_in_constant_time(&claimed), "{claimed:?}");
+        }
         let shown = format!("{mine:?}");
         assert!(shown.contains("me") && !shown.contains("sesame"));
     }

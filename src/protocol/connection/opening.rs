@@ -58,23 +58,20 @@ impl Connection {
             return self.closed_by_peer(close.clone().into());
         }
         match mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Client(config, state @ ClientHandshake::AwaitOpenOk(_)) => {
+            Stage::Client(config, state) => {
+                let aloud = matches!(state, ClientHandshake::AwaitOpenOk(_)); // CONN-18
                 match state.receive(&config, method) {
                     Ok((ClientHandshake::Done(opened), _)) => self.opened(opened),
-                    Ok((state, _)) => self.stage = Stage::Client(config, state),
-                    Err(cause) => self.refuse(cause, true), // CONN-18
+                    Ok((state, replies)) => {
+                        self.reply(&replies);
+                        if let ClientHandshake::AwaitOpenOk(opened) = &state {
+                            self.tuned(opened.tuning);
+                        }
+                        self.stage = Stage::Client(config, state);
+                    }
+                    Err(cause) => self.refuse(cause, aloud),
                 }
             }
-            Stage::Client(config, state) => match state.receive(&config, method) {
-                Ok((state, replies)) => {
-                    self.reply(&replies);
-                    if let ClientHandshake::AwaitOpenOk(opened) = &state {
-                        self.tuned(opened.tuning);
-                    }
-                    self.stage = Stage::Client(config, state);
-                }
-                Err(cause) => self.refuse(cause, false),
-            },
             Stage::Server(config, state) => match state.receive(&config, method) {
                 Ok((ServerHandshake::Done(opened), replies)) => {
                     self.reply(&replies);
@@ -89,7 +86,7 @@ impl Connection {
                 }
                 Err(cause) => self.refuse(cause, true),
             },
-            stage => self.stage = stage,
+            stage => self.stage = stage, // before the protocol header and after the end nothing is a frame
         }
     }
 

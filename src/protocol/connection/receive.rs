@@ -58,8 +58,7 @@ impl Connection {
             Stage::Open => self.lane(channel, payload),
             Stage::Closing | Stage::Lingering => self.while_closing(channel, &payload),
             _ if payload == Payload::Heartbeat => {} // CONN-14
-            Stage::Client(..) | Stage::Server(..) => self.handshake(channel, payload),
-            Stage::AwaitHeader | Stage::Over => {}
+            _ => self.handshake(channel, payload),
         }
     }
 
