@@ -109,7 +109,7 @@ async fn interruptible(arguments: Arguments) -> Result<(), Failure> {
     };
     let rpc = tokio::select! {
         rpc = RpcClient::connect_with(endpoints.clone(), options) => rpc,
-        () = &mut stopped => return Err(interrupted()),
+        () = &mut stopped => return Err(Failure::new(Status::Interrupted, "Interrupted.")),
     };
     let rpc = rpc.map_err(|error| sentence::of_endpoints(&error, &endpoints))?;
     let mut summary = Summary::default();
@@ -124,11 +124,18 @@ async fn interruptible(arguments: Arguments) -> Result<(), Failure> {
     result?;
     // What is lost now has already done its work.
     let _ = closed;
-    summary.failure().cloned().map_or(Ok(()), Err)
+    match summary.failure() {
+        Some(first) => {
+            let sentence = format!("The first that failed: {}", first.sentence);
+            Err(Failure::new(first.status, sentence))
+        }
+        None => Ok(()),
+    }
 }
 
 fn interrupted() -> Failure {
-    Failure::new(Status::Interrupted, "")
+    let text = "Interrupted. A server that has the request hears nothing of that, and works until its deadline.";
+    Failure::new(Status::Interrupted, text)
 }
 
 async fn work(

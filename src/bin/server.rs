@@ -10,7 +10,7 @@ use amqp_rpc::{
     },
     client::{ConnectOptions, Endpoints, Error},
     codec::ShortString,
-    rpc::{ConnectionState, QueueType, RpcServer, RpcServerOptions},
+    rpc::{ConnectionState, QueueType, RpcServer, RpcServerOptions, ServerMonitor},
 };
 use clap::Parser;
 use tokio::sync::watch;
@@ -24,10 +24,13 @@ use tokio::sync::watch;
 /// Without --url it connects to amqp://guest:guest@localhost:5672/%2f, and if nothing listens there it hosts the
 /// built-in broker in its own process: nothing needs to be installed.
 ///
+/// When that server ends, the broker ends with it, and every request that is left: the other servers wait for a broker,
+/// and none takes its place.
+///
 /// After Ctrl-C it takes no new request, finishes what it has begun and ends; a second Ctrl-C ends it at once.
 ///
 /// Exit status: 0 stopped by Ctrl-C; 2 a bad argument; 3 no broker; 7 the connection was lost as it stopped; 8 the login
-/// was refused; 1 anything else.
+/// was refused; 130 a second Ctrl-C; 1 anything else.
 ///
 /// Example: cargo run --bin server -- --url amqp://user:password@rabbit.example:5672/%2f --prefetch 4
 #[derive(Parser)]
@@ -95,10 +98,19 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
     let server = RpcServer::connect_with(endpoints.clone(), arguments.queue, options).await;
     let server = server.map_err(|error| not_started(&error, &endpoints))?;
     tokio::spawn(tell(server.monitor().state()));
-    let stop = asked_to_stop();
+    let monitor = server.monitor();
+    let stop = asked_to_stop(monitor.clone(), arguments.drain);
     say(" [x] Awaiting RPC requests");
     let ended = server.serve(fib::serve, stop).await;
     ended.map_err(|error| sentence::of_operation(&error))?;
+    let left = monitor.stats().given_back;
+    if left > 0 {
+        let fate = match &broker {
+            Some(_) => "They are lost, for this process was the broker.",
+            None => "They come again, to another server.",
+        };
+        eprintln!("Requests that were not finished: {left}. {fate}");
+    }
     if let Some(broker) = broker {
         broker.shutdown().await;
     }
@@ -122,7 +134,8 @@ async fn tell(mut state: watch::Receiver<ConnectionState>) {
         match now {
             ConnectionState::Reconnecting { cause, .. } if !lost => {
                 lost = true;
-                say(format_args!(" [*] No requests, but trying again: {cause}"));
+                let why = sentence::of_operation(&cause).sentence;
+                say(format_args!(" [*] {why} Trying until it works again."));
             }
             ConnectionState::Connected if lost => {
                 lost = false;
@@ -134,13 +147,16 @@ async fn tell(mut state: watch::Receiver<ConnectionState>) {
 }
 
 /// Work in hand may take a while to finish, and nobody should wonder why nothing happens.
-fn asked_to_stop() -> impl Future<Output = ()> {
+fn asked_to_stop(monitor: ServerMonitor, seconds: u64) -> impl Future<Output = ()> {
     let stopped = stop_signal();
-    async {
+    async move {
         stopped.await;
-        tokio::spawn(async {
+        tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            eprintln!("Finishing the request in hand; CTRL+C again ends at once.");
+            let running = monitor.stats().running;
+            eprintln!(
+                "Still at work on {running}, {seconds} s at most; CTRL+C again ends at once."
+            );
         });
     }
 }

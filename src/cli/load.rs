@@ -44,6 +44,7 @@ pub struct Load {
 #[derive(Debug)]
 pub struct Summary {
     started: Instant,
+    asked: u64,
     latencies: Vec<Duration>,
     failed: BTreeMap<&'static str, u64>,
     first: Option<Failure>,
@@ -53,6 +54,7 @@ impl Default for Summary {
     fn default() -> Self {
         Self {
             started: Instant::now(),
+            asked: 0,
             latencies: Vec::new(),
             failed: BTreeMap::new(),
             first: None,
@@ -83,6 +85,7 @@ impl Summary {
 /// # Cancel safety
 /// A dropped future drops the calls in flight; what ended before is in the summary.
 pub async fn run(rpc: &RpcClient, load: &Load, summary: &mut Summary) {
+    summary.asked = load.count;
     let bar = bar(load.count);
     let begun = Arc::new(AtomicU64::new(0));
     let mut callers = JoinSet::new();
@@ -137,6 +140,9 @@ impl Display for Summary {
         let (answered, took) = (sorted.len(), self.started.elapsed().as_secs_f64());
         let all = answered as u64 + self.failed.values().sum::<u64>();
         write!(f, "{all} calls in {took:.2} s: {answered} answered")?;
+        if all < self.asked {
+            write!(f, " (of {} that were asked for)", self.asked)?;
+        }
         for (outcome, count) in &self.failed {
             write!(f, ", {count} {outcome}")?;
         }

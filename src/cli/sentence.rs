@@ -89,7 +89,8 @@ fn of_handshake(cause: &Cause, options: &ConnectOptions) -> Failure {
             if reason.code == ReplyCode::ACCESS_REFUSED && reason.method == MethodId::NONE =>
         {
             refused(format!(
-                "The broker at {address} refused the login of user '{user}'."
+                "The broker at {address} refused the login of user '{user}': check user and password in the URL (and \
+                 RabbitMQ lets guest in from its own machine only)."
             ))
         }
         Cause::ClosedByPeer(reason)
@@ -183,10 +184,10 @@ pub fn of_call(error: &RpcError) -> Failure {
             Failure::new(Status::QueueFull, text)
         }
         RpcError::Timeout(no_reply) => {
+            let (seconds, id) = (no_reply.elapsed.as_secs(), &no_reply.correlation_id);
+            let why = why_late(no_reply);
             let text = format!(
-                "No reply within {} s: {}",
-                no_reply.elapsed.as_secs(),
-                why_late(no_reply)
+                "No reply within {seconds} s: {why} The call may have been executed (correlation id {id})."
             );
             Failure::new(Status::Timeout, text)
         }
@@ -249,14 +250,14 @@ fn why_late(no_reply: &NoReply) -> String {
     }
     let servers = match servers {
         Servers::Consumers(0) => {
-            return format!("queue '{queue}' exists, but nobody consumes from it.");
+            return format!("queue '{queue}' exists, but nobody consumes from it. Start a server.");
         }
         Servers::QueueGone => return format!("queue '{queue}' has been deleted."),
         Servers::Consumers(1) => "the server is busy or slow",
         Servers::Consumers(_) => "the servers are busy or slow",
         Servers::Unknown => "the broker did not say in time whether a server is there",
     };
-    format!("{servers}. --timeout gives more time.")
+    format!("{servers}. Give it more time, or start more servers.")
 }
 
 /// No queue: no server has ever been there.
