@@ -112,9 +112,13 @@ pub(super) fn put(properties: &mut Properties, left: Duration, clock: Clock) {
     headers.insert(short!("rpc-deadline"), moment);
 }
 
+/// The longest `expiration` in milliseconds, ten years: RabbitMQ answers a longer one with 406, which would end every
+/// call on the channel.
+const LONGEST: u128 = 315_360_000_000;
+
 /// A span as `expiration` has it: whole milliseconds, rounded up, so that it is never 0 by accident.
 fn expiration(limit: Duration) -> ShortString {
-    let milliseconds = limit.as_nanos().div_ceil(1_000_000);
+    let milliseconds = limit.as_nanos().div_ceil(1_000_000).min(LONGEST);
     ShortString::truncated(&milliseconds.to_string())
 }
 
@@ -162,6 +166,8 @@ mod tests {
         assert_eq!(sent, properties(Some("5000"), Some(1_005_000)));
         put(&mut sent, Duration::from_nanos(1), NOON);
         assert_eq!(sent, properties(Some("1"), Some(1_000_000)));
+        put(&mut sent, Duration::MAX, NOON);
+        assert_eq!(sent, properties(Some("315360000000"), Some(i64::MAX)));
     }
 
     #[tokio::test(start_paused = true)]
