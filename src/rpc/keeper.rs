@@ -1,8 +1,11 @@
 //! Keeps a client supplied with a reply address: the first, and another after each loss.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use tokio::{sync::watch, task::AbortHandle};
@@ -185,11 +188,10 @@ impl Keeper {
         let shut_down = RpcError::ShutDown {
             maybe_executed: false,
         };
-        let link = self.link.send_replace(Link::Over(shut_down));
         let closed_here = Error::ChannelClosed(Cause::ClosedHere);
-        self.state
-            .send_replace(ConnectionState::Closed(closed_here.clone()));
-        let Link::Up(address) = link else {
+        let closed = ConnectionState::Closed(closed_here.clone());
+        let before = change(&self.link, &self.state, Link::Over(shut_down), closed);
+        let Some(Link::Up(address)) = before else {
             return Ok(());
         };
         let outcome = RpcError::ShutDown {
@@ -202,6 +204,26 @@ impl Keeper {
             address.close().await
         }
     }
+}
+
+/// What calls go by, and what is shown of it; gives back what was before. The end is final: an abort takes effect at
+/// the next await only, so a task may find another address in the very moment when its client is closed.
+fn change(
+    link: &watch::Sender<Link>,
+    state: &watch::Sender<ConnectionState>,
+    to: Link,
+    shown: ConnectionState,
+) -> Option<Link> {
+    let mut before = None;
+    link.send_if_modified(|link| {
+        let goes_on = !matches!(link, Link::Over(_));
+        if goes_on {
+            before = Some(mem::replace(link, to));
+            state.send_replace(shown);
+        }
+        goes_on
+    });
+    before
 }
 
 /// Waits for a loss, and makes up for it.
@@ -226,22 +248,23 @@ impl Task {
                 Ok(address) => Arc::new(address),
                 Err(error) => {
                     let outcome = RpcError::lost(error.clone(), false);
-                    self.link.send_replace(Link::Over(outcome));
-                    self.state.send_replace(ConnectionState::Closed(error));
+                    self.change(Link::Over(outcome), ConnectionState::Closed(error));
                     return;
                 }
             };
             info!("calls go out again");
             self.counters.reconnected();
-            self.link.send_replace(Link::Up(address.clone()));
-            self.state.send_replace(ConnectionState::Connected);
+            self.change(Link::Up(address.clone()), ConnectionState::Connected);
         }
     }
 
+    fn change(&self, link: Link, state: ConnectionState) {
+        change(&self.link, &self.state, link, state);
+    }
+
     fn down(&self, attempt: u32, cause: Error) {
-        self.link.send_replace(Link::Down(cause.clone()));
-        self.state
-            .send_replace(ConnectionState::Reconnecting { attempt, cause });
+        let link = Link::Down(cause.clone());
+        self.change(link, ConnectionState::Reconnecting { attempt, cause });
     }
 
     /// On the same connection if that still stands, and otherwise on a new one, if new ones can be had.
@@ -270,5 +293,29 @@ impl Task {
             *connection = dialler.dial().await?;
         }
         ReplyAddress::open(connection, self.mode, self.counters.clone()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_comes_after_the_end() {
+        let lost = || Error::ConnectionClosed(Cause::EndOfStream);
+        let link = watch::Sender::new(Link::Down(lost()));
+        let state = watch::Sender::new(ConnectionState::Connected);
+        let over = Link::Over(RpcError::ShutDown {
+            maybe_executed: false,
+        });
+        let closed = ConnectionState::Closed(Error::ChannelClosed(Cause::ClosedHere));
+        assert!(change(&link, &state, over, closed).is_some());
+        let late = ConnectionState::Reconnecting {
+            attempt: 2,
+            cause: lost(),
+        };
+        assert!(change(&link, &state, Link::Down(lost()), late).is_none());
+        assert!(matches!(&*link.borrow(), Link::Over(_)));
+        assert!(matches!(&*state.borrow(), ConnectionState::Closed(_)));
     }
 }
