@@ -138,8 +138,15 @@ impl ServerMonitor {
         self.0.state.send_replace(ConnectionState::Connected);
     }
 
+    /// The first cause stays.
     pub(super) fn over(&self, cause: Error) {
-        self.0.state.send_replace(ConnectionState::Closed(cause));
+        self.0.state.send_if_modified(|state| {
+            let goes_on = !matches!(state, ConnectionState::Closed(_));
+            if goes_on {
+                *state = ConnectionState::Closed(cause);
+            }
+            goes_on
+        });
     }
 }
 

@@ -70,6 +70,13 @@ struct Subscription {
     requests: Consumer<Delivery>,
 }
 
+/// However a server ends, whoever watches it hears of it.
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.monitor.over(Error::ChannelClosed(Cause::ClosedHere));
+    }
+}
+
 impl Requests {
     /// Those of a connection that was given, for as long as that lasts.
     pub(super) async fn on(
@@ -184,11 +191,12 @@ impl Requests {
     ///
     /// # Errors
     /// As for [`cancel`](Self::cancel).
-    pub(super) async fn close(self) -> Result<(), Error> {
-        self.monitor.over(Error::ChannelClosed(Cause::ClosedHere));
-        let State::On(on) = self.state else {
+    pub(super) async fn close(mut self) -> Result<(), Error> {
+        let closed = Error::ChannelClosed(Cause::ClosedHere);
+        let State::On(on) = mem::replace(&mut self.state, State::Over(closed)) else {
             return Ok(());
         };
+        drop(self);
         drop(on.requests);
         on.channel.close().await?;
         if on.link.dialler.is_some() {

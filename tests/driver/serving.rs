@@ -7,11 +7,11 @@ use std::{
 
 use amqp_rpc::{
     broker::Broker,
-    client::{ConnectOptions, Connection, Error},
+    client::{ConnectOptions, Connection, Error, Message},
     codec::*,
     rpc::{
-        CallOptions, HandlerError, QueueType, Request, RpcClient, RpcServer, RpcServerOptions,
-        ServerMonitor,
+        CallOptions, ConnectionState, HandlerError, QueueType, Request, RpcClient, RpcServer,
+        RpcServerOptions, ServerMonitor,
     },
     short,
 };
@@ -71,14 +71,15 @@ impl Stage {
         Self::begin(server, peer, handler).await
     }
 
-    async fn begin<H, F>(
+    async fn begin<H, F, R>(
         server: impl Future<Output = Result<RpcServer, Error>>,
         mut peer: Peer,
         handler: H,
     ) -> Self
     where
         H: Fn(Request) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<&'static str, HandlerError>> + Send + 'static,
+        F: Future<Output = Result<R, HandlerError>> + Send + 'static,
+        R: Into<Message> + 'static,
     {
         let (server, tag) = tokio::join!(server, async {
             for name in [
@@ -420,6 +421,38 @@ async fn a_panic_is_answered_and_its_request_rejected() {
     stage.expect_reject(1).await;
     stage.deliver("next").await;
     assert_eq!(stage.reply().await, (None, "fine".into()));
+}
+
+/// A result that fails as it becomes a message.
+struct Unprintable;
+
+impl From<Unprintable> for Message {
+    fn from(_: Unprintable) -> Self {
+        panic!("a test wants this panic")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_panics_is_answered_too() {
+    // RPC-18: or its request would stay unacknowledged, and with a prefetch of 1 there would be no other.
+    let (connection, peer) = Peer::pair(ConnectOptions::default(), 1 << 16).await;
+    let server = RpcServer::with_options(&connection, "q", classic(handed_out(1, 1)));
+    let handler = |_| async { Ok(Unprintable) };
+    let mut stage = Stage::begin(server, peer, handler).await;
+    stage.deliver("any").await;
+    assert_eq!(stage.reply().await.0.as_deref(), Some("panic"));
+    stage.confirm().await;
+    stage.expect_reject(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_watches_a_server_hears_of_its_end() {
+    let stage = Stage::new(handed_out(1, 1), slow).await;
+    let mut state = stage.monitor.state();
+    stage.task.abort();
+    let closed = state.wait_for(|state| matches!(state, ConnectionState::Closed(_)));
+    let closed = tokio::time::timeout(Duration::from_mins(1), closed).await;
+    assert!(closed.is_ok(), "not closed within a minute");
 }
 
 #[tokio::test(start_paused = true)]
