@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::deadline::{Clock, since_1970};
+use super::{
+    deadline::{Clock, since_1970},
+    error::RpcError,
+};
 use crate::codec::ShortString;
 
 /// Where replies come to.
@@ -32,7 +35,8 @@ impl std::str::FromStr for ReplyMode {
 /// How a client calls.
 #[derive(Debug, Clone)]
 pub struct RpcClientOptions {
-    /// How long a call waits for its reply, unless the call says otherwise: 5 s.
+    /// How long a call waits for its reply, unless the call says otherwise: 5 s. Then it takes half a second at most to
+    /// find out who is there.
     pub timeout: Duration,
     /// Where replies come to.
     pub reply_mode: ReplyMode,
@@ -94,6 +98,16 @@ impl CallOptions {
         Self {
             idempotent: true,
             ..self
+        }
+    }
+
+    /// Whether a call that ended so may be sent again: it was not sent, or may be sent twice. What was sent when its
+    /// channel closed may be what closed it.
+    pub(super) fn may_try_again(self, error: &RpcError) -> bool {
+        match error {
+            RpcError::ConnectionLost { maybe_executed, .. } => self.idempotent || !maybe_executed,
+            RpcError::ChannelClosed { maybe_executed, .. } => !maybe_executed,
+            _ => false,
         }
     }
 }

@@ -14,6 +14,7 @@ use super::{
     error::RpcError,
     keeper::Keeper,
     no_reply::NoReply,
+    pending::Call,
     reconnect::ConnectionState,
     replies::ReplyAddress,
     stats::{Counters, RpcStats},
@@ -171,22 +172,24 @@ impl RpcClient {
         mut request: Message,
     ) -> Result<Message, RpcError> {
         let started = Instant::now();
-        let limit = options.timeout.unwrap_or(self.0.options.timeout);
-        let deadline = Deadline::after(limit);
+        let mut left = options.timeout.unwrap_or(self.0.options.timeout);
+        let deadline = Deadline::after(left);
         if options.idempotent {
             request.properties.message_id.get_or_insert_with(random_id);
         }
-        let mut left = limit;
-        let mut lost = None;
+        let mut lost = None; // the first attempt that may have been executed
         loop {
             let address = if let Some(address) = self.0.keeper.address() {
                 address
             } else {
                 let found = timeout_at(deadline.instant(), self.0.keeper.next_address()).await;
-                let found = found.unwrap_or_else(|_| Err(self.0.keeper.absence()));
                 left = deadline.remaining();
-                found.map_err(|error| lost.take().unwrap_or(error))? // the first cause
+                let found = found.unwrap_or_else(|_| Err(self.0.keeper.absence()));
+                found.map_err(|error| error.behind(lost.take()))?
             };
+            if lost.is_some() {
+                self.0.counters.resent();
+            }
             let attempt = Attempt {
                 address: &address,
                 queue,
@@ -194,18 +197,18 @@ impl RpcClient {
                 deadline,
                 left,
             };
-            match attempt.run(&self.0.options, request.clone()).await {
-                Err(error @ RpcError::ConnectionLost { maybe_executed, .. })
-                    if options.idempotent || !maybe_executed =>
-                {
-                    lost.get_or_insert(error);
-                    let replaced = self.0.keeper.replaced(&address);
-                    let _ = timeout_at(deadline.instant(), replaced).await;
-                    if maybe_executed {
-                        self.0.counters.resent();
-                    }
-                }
-                outcome => return outcome,
+            let error = match attempt.run(&self.0.options, request.clone()).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) if options.may_try_again(&error) => error,
+                Err(error) => return Err(error.behind(lost)),
+            };
+            let replaced = timeout_at(deadline.instant(), self.0.keeper.replaced(&address));
+            if replaced.await.is_err() {
+                return Err(error.behind(lost));
+            }
+            left = deadline.remaining();
+            if error.maybe_executed() {
+                lost.get_or_insert(error);
             }
         }
     }
@@ -231,7 +234,7 @@ impl RpcClient {
     /// What the channel or the connection failed with.
     ///
     /// # Cancel safety
-    /// A dropped future takes no new call, and closes nothing.
+    /// A dropped future takes no new call, and may have ended those in flight and closed what was opened.
     pub async fn close(&self, limit: Duration) -> Result<(), Error> {
         self.0.keeper.refuse();
         let _ = timeout(limit, self.0.in_flight.closed()).await; // those that remain hear of it
@@ -250,23 +253,22 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// Three things may come, in any order: the broker's confirm, the reply or what ends the call, and the deadline.
-    async fn run(self, options: &RpcClientOptions, request: Message) -> Result<Message, RpcError> {
+    async fn run(
+        self,
+        options: &RpcClientOptions,
+        mut request: Message,
+    ) -> Result<Message, RpcError> {
         let id = (options.correlation_id)();
         let registered = self.address.pending.register(id); // RPC-5
         let (call, mut outcome) = registered.map_err(|error| RpcError::lost(error, false))?;
-        let Message {
-            mut properties,
-            body,
-        } = request;
+        let properties = &mut request.properties;
         properties.correlation_id = Some(call.id.clone());
         properties.reply_to = Some(self.address.name.clone());
-        deadline::put(&mut properties, self.left, options.clock);
-        let sent = self
-            .address
-            .publish(self.queue, Message { properties, body });
+        deadline::put(properties, self.left, options.clock);
+        let sent = self.address.publish(self.queue, request);
         let confirmation = match timeout_at(self.deadline.instant(), sent).await {
             Ok(sent) => sent.map_err(|error| RpcError::lost(error, false))?,
-            Err(_) => return Err(self.too_late(&call.id, false).await),
+            Err(_) => return Err(self.too_late(call, false).await),
         };
         let mut confirmation = pin!(confirmation.settled());
         let (mut asked, mut confirmed) = (true, false);
@@ -282,15 +284,17 @@ impl Attempt<'_> {
                     Err(_) => asked = false, // the channel is over, and the call hears of it as everyone does
                 },
                 () = sleep_until(self.deadline.instant()) => {
-                    return Err(self.too_late(&call.id, confirmed).await);
+                    return Err(self.too_late(call, confirmed).await);
                 }
             }
         }
     }
 
-    async fn too_late(&self, id: &ShortString, confirmed: bool) -> RpcError {
-        let (queue, elapsed) = (self.queue.clone(), self.started.elapsed());
-        let no_reply = NoReply::find_out(self.address, queue, id.clone(), elapsed, confirmed);
+    async fn too_late(&self, call: Call<'_>, confirmed: bool) -> RpcError {
+        let (queue, id) = (self.queue.clone(), call.id.clone());
+        drop(call); // a reply that comes while the broker is asked is late, and counted so: RPC-6
+        let elapsed = self.started.elapsed();
+        let no_reply = NoReply::find_out(self.address, queue, id, elapsed, confirmed);
         RpcError::Timeout(Box::new(no_reply.await))
     }
 }

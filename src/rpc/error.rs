@@ -96,6 +96,12 @@ impl RpcError {
         }
     }
 
+    /// The outcome of a call whose last attempt ended so: what an earlier one may have done is not taken back by one that
+    /// did nothing.
+    pub(super) fn behind(self, earlier: Option<Self>) -> Self {
+        earlier.filter(|_| !self.maybe_executed()).unwrap_or(self)
+    }
+
     /// The outcome in a word, the same in counters, logs and summaries.
     pub fn outcome(&self) -> &'static str {
         match self {

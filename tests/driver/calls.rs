@@ -213,6 +213,24 @@ async fn a_timeout_says_what_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reply_behind_the_deadline_is_late_also_while_the_broker_is_asked() {
+    // RPC-6, RPC-9
+    let (rpc, mut peer) = client(ReplyMode::DirectReplyTo).await;
+    let broker = async {
+        request(&mut peer).await;
+        peer.expect("channel.open").await; // who consumes from the queue?
+        peer.say(reply(short!(""), DIRECT, &ID)).await;
+        peer.serving(std::future::pending::<()>()).await;
+    };
+    let outcome = tokio::select! {
+        outcome = rpc.call("q", "30") => outcome,
+        () = broker => unreachable!("it is pending"),
+    };
+    assert!(matches!(outcome, Err(RpcError::Timeout(_))), "{outcome:?}");
+    assert_eq!((rpc.stats().late, rpc.stats().timed_out), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_what_comes_to_our_own_address_is_a_reply() {
     // RPC-4, DRT-12: through another exchange, to another queue, or without the id of a call
     for (mode, address) in [

@@ -127,6 +127,33 @@ async fn a_call_in_flight_is_lost_at_once_and_an_idempotent_one_is_sent_again() 
 }
 
 #[tokio::test]
+async fn a_later_attempt_does_not_take_back_what_an_earlier_one_may_have_done() {
+    // RPC-11: the second broker has no such queue, and so the second request was not executed. The first may have been.
+    let mut one = Place::start("127.0.0.1:0").await;
+    let two = Broker::bind("127.0.0.1:0", BrokerOptions::default()).await;
+    let two = two.unwrap();
+    let cluster = format!("amqp://{},{}", one.address(), two.address());
+    let rpc = RpcClient::connect(cluster.as_str()).await.unwrap();
+    let options = CallOptions::within(PATIENCE).idempotent();
+    let played = async {
+        one.request().await;
+        one.broker.shutdown().await;
+    };
+    let (outcome, ()) = tokio::join!(rpc.call_with(options, "q", "x"), played);
+    assert!(
+        matches!(
+            outcome,
+            Err(RpcError::ConnectionLost {
+                maybe_executed: true,
+                ..
+            })
+        ),
+        "{outcome:?}"
+    );
+    assert_eq!((rpc.stats().lost, rpc.stats().resent), (1, 1));
+}
+
+#[tokio::test]
 async fn a_broker_that_comes_back_is_found_again() {
     let mut place = Place::start("127.0.0.1:0").await;
     let address = place.address().to_string();
