@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::error::RpcError;
 
-/// What a client has counted since it was made: every call that ended is in one of the numbers, unless its future was
+/// What a client has counted since it was made: every call that ended is in one of the numbers, also one whose future was
 /// dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
