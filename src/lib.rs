@@ -60,7 +60,9 @@
 //! # Features
 //!
 //! `cli` (default) builds the four programs and is not needed by the library; `stream` makes [`client::Consumer`] a
-//! `Stream`; `proptest` brings generators for every wire type.
+//! `Stream`; `proptest` brings generators for every wire type. Of [`rpc`], `serde` adds typed calls and handlers
+//! (`rpc::typed`), `tower` makes a client a `tower::Service` and such a service a handler (`rpc::service`), and `metrics`
+//! tells what is counted to any recorder of that facade (`rpc::metrics`).
 
 pub mod broker;
 #[cfg(feature = "cli")]
@@ -75,3 +77,8 @@ pub mod rpc;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeDoctests;
+
+/// Those of the page about RPC.
+#[cfg(all(doctest, feature = "serde"))]
+#[doc = include_str!("../docs/rpc.md")]
+struct RpcDoctests;

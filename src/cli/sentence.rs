@@ -221,6 +221,10 @@ pub fn of_call(error: &RpcError) -> Failure {
             let text = format!("The request cannot be sent: {error}.");
             Failure::new(Status::NotSent, text)
         }
+        RpcError::Encode(why) => {
+            let text = format!("The request cannot be written: {why}.");
+            Failure::new(Status::NotSent, text)
+        }
     }
 }
 

@@ -1,14 +1,21 @@
 //! How to call: where replies come to, how long to wait, and whether to ask again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
 use super::{
+    client::RpcClient,
     deadline::{Clock, since_1970},
     error::RpcError,
+    keeper::Keeper,
+    stats::Counters,
+    trace::Propagator,
 };
-use crate::codec::ShortString;
+use crate::{
+    client::{Connection, Endpoints, Error},
+    codec::ShortString,
+};
 
 /// Where replies come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +51,8 @@ pub struct RpcClientOptions {
     pub correlation_id: fn() -> ShortString,
     /// The time of day, which deadlines are told by: that of this machine.
     pub clock: Clock,
+    /// Writes the trace of a call into its request. Nobody does, unless the application says who.
+    pub propagator: Option<Arc<dyn Propagator>>,
 }
 
 impl Default for RpcClientOptions {
@@ -53,7 +62,43 @@ impl Default for RpcClientOptions {
             reply_mode: ReplyMode::default(),
             correlation_id: random_id,
             clock: since_1970,
+            propagator: None,
         }
+    }
+}
+
+impl RpcClient {
+    /// As [`connect`](Self::connect), with options.
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    /// As for [`connect`](Self::connect).
+    pub async fn connect_with<E>(endpoints: E, options: RpcClientOptions) -> Result<Self, Error>
+    where
+        E: TryInto<Endpoints>,
+        Error: From<E::Error>,
+    {
+        let counters = Arc::new(Counters::default());
+        let keeper = Keeper::connect(endpoints.try_into()?, options.reply_mode, &counters).await?;
+        Ok(Self::kept(keeper, options, counters))
+    }
+
+    /// As [`new`](Self::new), with options.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    ///
+    /// # Cancel safety
+    /// As for [`new`](Self::new).
+    pub async fn with_options(
+        connection: &Connection,
+        options: RpcClientOptions,
+    ) -> Result<Self, Error> {
+        let counters = Arc::new(Counters::default());
+        let keeper = Keeper::on(connection, options.reply_mode, &counters).await?;
+        Ok(Self::kept(keeper, options, counters))
     }
 }
 

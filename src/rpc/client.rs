@@ -7,6 +7,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout, timeout_at},
 };
+use tracing::Instrument;
 
 use super::{
     call::{CallOptions, RpcClientOptions, random_id},
@@ -18,6 +19,7 @@ use super::{
     reconnect::ConnectionState,
     replies::ReplyAddress,
     stats::{Counters, RpcStats},
+    trace,
 };
 use crate::{
     client::{Confirm, Connection, Endpoints, Error, Message},
@@ -69,23 +71,6 @@ impl RpcClient {
         Self::connect_with(endpoints, RpcClientOptions::default()).await
     }
 
-    /// The same with options.
-    ///
-    /// # Errors
-    /// As for [`connect`](Self::connect).
-    ///
-    /// # Cancel safety
-    /// As for [`connect`](Self::connect).
-    pub async fn connect_with<E>(endpoints: E, options: RpcClientOptions) -> Result<Self, Error>
-    where
-        E: TryInto<Endpoints>,
-        Error: From<E::Error>,
-    {
-        let counters = Arc::new(Counters::default());
-        let keeper = Keeper::connect(endpoints.try_into()?, options.reply_mode, &counters).await?;
-        Ok(Self::kept(keeper, options, counters))
-    }
-
     /// Calls on a channel of a connection that is there, and ends with that connection.
     ///
     /// # Errors
@@ -97,23 +82,7 @@ impl RpcClient {
         Self::with_options(connection, RpcClientOptions::default()).await
     }
 
-    /// The same with options.
-    ///
-    /// # Errors
-    /// As for [`new`](Self::new).
-    ///
-    /// # Cancel safety
-    /// As for [`new`](Self::new).
-    pub async fn with_options(
-        connection: &Connection,
-        options: RpcClientOptions,
-    ) -> Result<Self, Error> {
-        let counters = Arc::new(Counters::default());
-        let keeper = Keeper::on(connection, options.reply_mode, &counters).await?;
-        Ok(Self::kept(keeper, options, counters))
-    }
-
-    fn kept(keeper: Keeper, options: RpcClientOptions, counters: Arc<Counters>) -> Self {
+    pub(super) fn kept(keeper: Keeper, options: RpcClientOptions, counters: Arc<Counters>) -> Self {
         Self(Arc::new(Inner {
             options,
             keeper,
@@ -154,11 +123,29 @@ impl RpcClient {
         Q: TryInto<ShortString>,
         Error: From<Q::Error>,
     {
+        let queue = queue.try_into().map_err(|e| RpcError::NotSent(e.into()));
+        let request = queue.map(|queue| (queue, request.into()));
+        self.exchange(options, request, Ok).await
+    }
+
+    /// One call, counted and in a span of its own, from what its request is written from to what its reply is read as.
+    pub(super) async fn exchange<T>(
+        &self,
+        options: CallOptions,
+        request: Result<(ShortString, Message), RpcError>,
+        read: impl FnOnce(Message) -> Result<T, RpcError>,
+    ) -> Result<T, RpcError> {
         let _in_flight = self.0.in_flight.subscribe();
         let counted = self.0.counters.begin();
-        let outcome = match queue.try_into() {
-            Ok(queue) => self.attempts(options, &queue, request.into()).await,
-            Err(error) => Err(RpcError::NotSent(error.into())),
+        let outcome = match request {
+            Ok((queue, mut request)) => {
+                let span = trace::call(&self.0.options, &queue, &mut request);
+                let attempts = self.attempts(options, counted.started, &queue, request);
+                let outcome = attempts.instrument(span.clone()).await.and_then(read);
+                trace::ended(&span, &outcome);
+                outcome
+            }
+            Err(error) => Err(error),
         };
         counted.end(&outcome);
         outcome
@@ -168,10 +155,10 @@ impl RpcClient {
     async fn attempts(
         &self,
         options: CallOptions,
+        started: Instant,
         queue: &ShortString,
         mut request: Message,
     ) -> Result<Message, RpcError> {
-        let started = Instant::now();
         let mut left = options.timeout.unwrap_or(self.0.options.timeout);
         let deadline = Deadline::after(left);
         if options.idempotent {
@@ -261,6 +248,7 @@ impl Attempt<'_> {
         let id = (options.correlation_id)();
         let registered = self.address.pending.register(id); // RPC-5
         let (call, mut outcome) = registered.map_err(|error| RpcError::lost(error, false))?;
+        trace::attempt(&call.id);
         let properties = &mut request.properties;
         properties.correlation_id = Some(call.id.clone());
         properties.reply_to = Some(self.address.name.clone());

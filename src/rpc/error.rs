@@ -67,6 +67,9 @@ pub enum RpcError {
     /// A request that cannot be sent as it is. Nothing was executed.
     #[error("the request cannot be sent: {0}")]
     NotSent(client::Error),
+    /// A typed request that its codec cannot write. Nothing was executed.
+    #[error("the request cannot be written: {0}")]
+    Encode(String),
 }
 
 fn lost(what: &str, maybe_executed: bool) -> String {
@@ -113,7 +116,7 @@ impl RpcError {
             Self::ChannelClosed { .. } => "channel closed",
             Self::Decode(_) => "not understood",
             Self::ShutDown { .. } => "shut down",
-            Self::NotSent(_) => "not sent",
+            Self::NotSent(_) | Self::Encode(_) => "not sent",
         }
     }
 
@@ -121,7 +124,8 @@ impl RpcError {
     /// error says true, though the handler may have refused it.
     pub fn maybe_executed(&self) -> bool {
         match self {
-            Self::Unroutable { .. } | Self::Refused { .. } | Self::NotSent(_) => false,
+            Self::Unroutable { .. } | Self::Refused { .. } => false,
+            Self::NotSent(_) | Self::Encode(_) => false,
             Self::Timeout(_) | Self::Remote { .. } | Self::Decode(_) => true,
             Self::ConnectionLost { maybe_executed, .. }
             | Self::ChannelClosed { maybe_executed, .. }

@@ -23,12 +23,16 @@ pub const ERROR_TYPE: &str = "error";
 /// The header that names the kind of an error.
 pub const ERROR_KIND: &str = "error-kind";
 
+/// The kind of an error that leaves nothing done: the request may be sent again, and is worked on then.
+pub const UNAVAILABLE: &str = "unavailable";
+
 /// What a handler answers when it has no result: the client gets it as [`RpcError::Remote`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{message}")]
 pub struct HandlerError {
     /// A word that a program can compare: `bad-request`. A server itself says `too-large`, `content-type`, `not-utf-8`,
-    /// `work-limit`, `reply-too-large`, `panic` and `poison`.
+    /// `work-limit`, `reply-too-large`, `panic` and `poison`; what stands before a handler says `bad-request`,
+    /// `bad-reply` and `unavailable`.
     pub kind: String,
     /// A sentence for people.
     pub message: String,
@@ -46,6 +50,11 @@ impl HandlerError {
     /// `bad-request`: the request cannot be understood.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new("bad-request", message)
+    }
+
+    /// [`UNAVAILABLE`]: nothing was done, ask again later.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(UNAVAILABLE, message)
     }
 }
 

@@ -19,9 +19,10 @@
 //! Reading order: [`client`] and [`server`] are the lesson. Then what they stand on: [`call`], `pending`, `replies`,
 //! [`request`], `caller`, [`queue`], [`deadline`], [`error`], [`error_reply`], [`no_reply`]. Last what production adds:
 //! [`reconnect`], `keeper`, [`stats`] for the client; [`server_options`], `requests`, [`bounds`], `poison`, `caught`,
-//! `drain`, [`monitor`] for the server.
+//! `drain`, [`monitor`] for the server; `meters`, `metrics`, [`trace`], [`cache`], `typed`, `service` for both.
 
 pub mod bounds;
+pub mod cache;
 pub mod call;
 mod caller;
 mod caught;
@@ -31,6 +32,9 @@ mod drain;
 pub mod error;
 pub mod error_reply;
 mod keeper;
+mod meters;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod monitor;
 pub mod no_reply;
 mod pending;
@@ -42,15 +46,22 @@ pub mod request;
 mod requests;
 pub mod server;
 pub mod server_options;
+#[cfg(feature = "tower")]
+pub mod service;
 pub mod stats;
+pub mod trace;
+#[cfg(feature = "serde")]
+pub mod typed;
 
 pub use self::{
     bounds::Bounds,
+    cache::ReplyCache,
     call::{CallOptions, ReplyMode, RpcClientOptions},
     client::RpcClient,
     deadline::Deadline,
     error::RpcError,
-    error_reply::{ERROR_KIND, ERROR_TYPE, HandlerError},
+    error_reply::{ERROR_KIND, ERROR_TYPE, HandlerError, UNAVAILABLE},
+    meters::Latency,
     monitor::{Health, ServerMonitor, ServerStats},
     no_reply::{NoReply, Servers},
     queue::{DeadLetters, QueueType},
@@ -59,4 +70,5 @@ pub use self::{
     server::RpcServer,
     server_options::RpcServerOptions,
     stats::RpcStats,
+    trace::{Propagator, TraceContext},
 };

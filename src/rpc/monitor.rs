@@ -1,16 +1,17 @@
 //! A server, seen from outside: what it has done, and how it is.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::watch;
 
-use super::{reconnect::ConnectionState, server::RpcServer};
+use super::{
+    meters::{Counter, Gauge},
+    reconnect::ConnectionState,
+    server::RpcServer,
+};
 use crate::client::{Error, Vitals};
 
 /// A view of one server, before and while it serves, and after. Cheap to clone; it keeps nothing open.
@@ -66,6 +67,9 @@ pub struct ServerStats {
     pub given_back: u64,
     /// Subscriptions that took the place of a lost one.
     pub resubscribed: u64,
+    /// Requests that had the reply of an earlier one, from the [`ReplyCache`](super::ReplyCache). They are counted as
+    /// `served` or `failed` too.
+    pub replayed: u64,
     /// Handlers that run now.
     pub running: u64,
 }
@@ -150,36 +154,8 @@ impl ServerMonitor {
     }
 }
 
-/// How many there were.
-#[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(super) fn add(&self) {
-        self.0.fetch_add(1, Relaxed);
-    }
-
-    /// One more for as long as the value lives.
-    pub(super) fn during(&self) -> During<'_> {
-        self.add();
-        During(&self.0)
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-pub(super) struct During<'a>(&'a AtomicU64);
-
-impl Drop for During<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
 /// The numbers behind [`ServerStats`], under the same names.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counters {
     pub(super) served: Counter,
     pub(super) failed: Counter,
@@ -194,10 +170,44 @@ pub(super) struct Counters {
     pub(super) replies_refused: Counter,
     pub(super) given_back: Counter,
     pub(super) resubscribed: Counter,
-    pub(super) running: Counter,
+    pub(super) replayed: Counter,
+    pub(super) running: Gauge,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let ended = |outcome| Counter::ended("amqp_rpc_server_requests_total", outcome);
+        Self {
+            served: ended("served"),
+            failed: ended("failed"),
+            refused: ended("refused"),
+            timed_out: ended("timed_out"),
+            panicked: ended("panicked"),
+            poisoned: ended("poisoned"),
+            unanswerable: ended("unanswerable"),
+            expired: ended("expired"),
+            abandoned: ended("abandoned"),
+            redelivered: Counter::new("amqp_rpc_server_redelivered_total"),
+            replies_refused: Counter::new("amqp_rpc_server_replies_refused_total"),
+            given_back: Counter::new("amqp_rpc_server_given_back_total"),
+            resubscribed: Counter::new("amqp_rpc_server_resubscribed_total"),
+            replayed: Counter::new("amqp_rpc_server_replayed_total"),
+            running: Gauge::new("amqp_rpc_server_running_requests"),
+        }
+    }
 }
 
 impl Counters {
+    /// A handler has answered.
+    pub(super) fn answered(&self, with_a_result: bool) {
+        let counter = if with_a_result {
+            &self.served
+        } else {
+            &self.failed
+        };
+        counter.add();
+    }
+
     fn snapshot(&self) -> ServerStats {
         ServerStats {
             served: self.served.get(),
@@ -213,6 +223,7 @@ impl Counters {
             replies_refused: self.replies_refused.get(),
             given_back: self.given_back.get(),
             resubscribed: self.resubscribed.get(),
+            replayed: self.replayed.get(),
             running: self.running.get(),
         }
     }

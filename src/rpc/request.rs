@@ -1,12 +1,12 @@
 //! One request, as a handler sees it.
 
 use bytes::Bytes;
-use tracing::{Span, debug_span};
+use tracing::Span;
 
-use super::deadline::Deadline;
+use super::{deadline::Deadline, server_options::RpcServerOptions, trace};
 use crate::{
     client::{Message, Received},
-    codec::Properties,
+    codec::{Properties, ShortString},
 };
 
 /// One request, as a handler sees it.
@@ -17,27 +17,30 @@ pub struct Request {
     pub body: Bytes,
     /// The fourteen properties.
     pub properties: Box<Properties>,
+    /// The name of the queue, unless the request came by another exchange than the default.
+    pub routing_key: ShortString,
     /// Whether it was delivered before: the work may have been done already (RPC-15, RPC-24).
     pub redelivered: bool,
     /// Until when the caller waits. Long work asks it now and then, and stops when it is over.
     pub deadline: Deadline,
-    /// What a handler logs is logged inside of this: the queue and the correlation id are its fields.
+    /// What a handler logs is logged inside of this: the queue and the correlation id are among its fields. With a
+    /// [`Propagator`](super::Propagator) it is a child of the caller's.
     pub span: Span,
 }
 
 impl Request {
-    pub(super) fn new(received: Received, deadline: Deadline) -> Self {
+    pub(super) fn new(received: Received, deadline: Deadline, options: &RpcServerOptions) -> Self {
+        let span = trace::request(options, &received);
         let Received {
             routing_key,
             redelivered,
             message: Message { properties, body },
             ..
         } = received;
-        let id = properties.correlation_id.as_ref();
-        let span = debug_span!("request", queue = %routing_key, id = id.map(tracing::field::display), redelivered);
         Self {
             body,
             properties,
+            routing_key,
             redelivered,
             deadline,
             span,

@@ -21,6 +21,7 @@ use super::{
     request::Request,
     requests::{Next, Requests},
     server_options::RpcServerOptions,
+    trace,
 };
 use crate::{
     client::{Channel, Confirm, Connection, Delivery, Endpoints, Error, Message, Received},
@@ -157,6 +158,15 @@ enum Outcome {
     Drop,
 }
 
+impl Outcome {
+    fn error(&self) -> Option<&HandlerError> {
+        match self {
+            Self::Ack(Err(error)) | Self::Reject(error) => Some(error),
+            Self::Ack(Ok(_)) | Self::Drop => None,
+        }
+    }
+}
+
 impl<H, F, R> Desk<H>
 where
     H: Fn(Request) -> F,
@@ -226,28 +236,20 @@ where
             return Outcome::Ack(Err(refusal)); // RPC-20
         }
         let deadline = due.map_or_else(|| Deadline::after(options.work_limit), |(due, _)| due);
-        let request = Request::new(request, deadline);
+        let request = Request::new(request, deadline, options);
         let _running = counters.running.during();
         let span = request.span.clone();
-        let work = async || (self.handler)(request).await.map(Into::into);
-        let work = caught(work).instrument(span);
-        match timeout_at(deadline.instant(), work).await {
+        let work = caught(|| self.once(request)).instrument(span.clone());
+        let outcome = match timeout_at(deadline.instant(), work).await {
             Ok(Ok(answer)) => {
-                let counter = if answer.is_ok() {
-                    &counters.served
-                } else {
-                    &counters.failed
-                };
-                counter.add();
+                counters.answered(answer.is_ok());
                 Outcome::Ack(answer)
             }
             Ok(Err(panic)) => {
                 error!(panic = panic.message(), "a handler panicked");
                 counters.panicked.add();
-                Outcome::Reject(HandlerError::new(
-                    "panic",
-                    "the server failed at this request",
-                ))
+                let text = "the server failed at this request";
+                Outcome::Reject(HandlerError::new("panic", text))
             }
             Err(_) if due.is_some() => {
                 counters.abandoned.add();
@@ -259,6 +261,18 @@ where
                 let text = format!("the work took longer than {limit} s");
                 Outcome::Ack(Err(HandlerError::new("work-limit", text)))
             }
+        };
+        trace::answered(&span, outcome.error());
+        outcome
+    }
+
+    /// By the handler; or as it was answered before, if that is known (RPC-15).
+    async fn once(&self, request: Request) -> Result<Message, HandlerError> {
+        let work = async |request| (self.handler)(request).await.map(Into::into);
+        let replayed = || self.monitor.counters().replayed.add();
+        match &self.options.reply_cache {
+            Some(cache) => cache.answer(request, work, replayed).await,
+            None => work(request).await,
         }
     }
 

@@ -4,10 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     bounds::Bounds,
+    cache::ReplyCache,
     deadline::{Clock, since_1970},
     queue::{DeadLetters, QueueType},
     requests::Requests,
     server::RpcServer,
+    trace::Propagator,
 };
 use crate::{
     client::{Connection, Endpoints, Error},
@@ -44,6 +46,10 @@ pub struct RpcServerOptions {
     pub drain_limit: Duration,
     /// The clock that `rpc-deadline` is compared with. That of the machine.
     pub clock: Clock,
+    /// Replies that are kept for requests that come again. None are.
+    pub reply_cache: Option<Arc<ReplyCache>>,
+    /// Reads the trace of a request into its span. Nobody does, unless the application says who.
+    pub propagator: Option<Arc<dyn Propagator>>,
 }
 
 impl Default for RpcServerOptions {
@@ -59,6 +65,8 @@ impl Default for RpcServerOptions {
             max_redeliveries: 5,
             drain_limit: Duration::from_secs(30),
             clock: since_1970,
+            reply_cache: None,
+            propagator: None,
         }
     }
 }

@@ -1,8 +1,11 @@
 //! What a client has counted.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use tokio::time::Instant;
 
-use super::error::RpcError;
+use super::{
+    error::RpcError,
+    meters::{Counter, During, Gauge, Latencies, Latency},
+};
 
 /// What a client has counted since it was made: every call that ended is in one of the numbers, also one whose future was
 /// dropped.
@@ -39,74 +42,103 @@ pub struct RpcStats {
     pub foreign: u64,
     /// Connections and channels that took the place of a lost one.
     pub reconnects: u64,
+    /// How long the calls took that a server answered.
+    pub latency: Latency,
 }
 
-#[derive(Debug, Default)]
+/// The numbers behind [`RpcStats`], under the same names.
+#[derive(Debug)]
 pub(super) struct Counters {
-    begun: AtomicU64,
-    answered: AtomicU64,
-    unroutable: AtomicU64,
-    refused: AtomicU64,
-    timed_out: AtomicU64,
-    remote_errors: AtomicU64,
-    lost: AtomicU64,
-    not_understood: AtomicU64,
-    shut_down: AtomicU64,
-    not_sent: AtomicU64,
-    dropped: AtomicU64,
-    resent: AtomicU64,
-    late: AtomicU64,
-    foreign: AtomicU64,
-    reconnects: AtomicU64,
+    pending: Gauge,
+    answered: Counter,
+    unroutable: Counter,
+    refused: Counter,
+    timed_out: Counter,
+    remote_errors: Counter,
+    connection_lost: Counter,
+    channel_closed: Counter,
+    not_understood: Counter,
+    shut_down: Counter,
+    not_sent: Counter,
+    dropped: Counter,
+    resent: Counter,
+    late: Counter,
+    foreign: Counter,
+    reconnects: Counter,
+    latency: Latencies,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let ended = |outcome| Counter::ended("amqp_rpc_client_calls_total", outcome);
+        Self {
+            pending: Gauge::new("amqp_rpc_client_pending_calls"),
+            answered: ended("answered"),
+            unroutable: ended("unroutable"),
+            refused: ended("refused"),
+            timed_out: ended("timeout"),
+            remote_errors: ended("remote error"),
+            connection_lost: ended("connection lost"),
+            channel_closed: ended("channel closed"),
+            not_understood: ended("not understood"),
+            shut_down: ended("shut down"),
+            not_sent: ended("not sent"),
+            dropped: ended("dropped"),
+            resent: Counter::new("amqp_rpc_client_resent_total"),
+            late: Counter::new("amqp_rpc_client_late_replies_total"),
+            foreign: Counter::new("amqp_rpc_client_foreign_replies_total"),
+            reconnects: Counter::new("amqp_rpc_client_reconnects_total"),
+            latency: Latencies::new("amqp_rpc_client_latency_seconds"),
+        }
+    }
 }
 
 impl Counters {
     pub(super) fn late(&self) {
-        self.late.fetch_add(1, Relaxed);
+        self.late.add();
     }
 
     pub(super) fn foreign(&self) {
-        self.foreign.fetch_add(1, Relaxed);
+        self.foreign.add();
     }
 
     pub(super) fn reconnected(&self) {
-        self.reconnects.fetch_add(1, Relaxed);
+        self.reconnects.add();
     }
 
     pub(super) fn resent(&self) {
-        self.resent.fetch_add(1, Relaxed);
+        self.resent.add();
     }
 
     /// A call begins; what is returned hears how it ends, or that nobody waits any more.
     pub(super) fn begin(&self) -> Counted<'_> {
-        self.begun.fetch_add(1, Relaxed);
         Counted {
             counters: self,
             ending: &self.dropped,
+            started: Instant::now(),
+            _pending: self.pending.during(),
         }
     }
 
     pub(super) fn snapshot(&self) -> RpcStats {
-        let read = |counter: &AtomicU64| counter.load(Relaxed);
-        let mut stats = RpcStats {
-            pending: 0,
-            answered: read(&self.answered),
-            unroutable: read(&self.unroutable),
-            refused: read(&self.refused),
-            timed_out: read(&self.timed_out),
-            remote_errors: read(&self.remote_errors),
-            lost: read(&self.lost),
-            not_understood: read(&self.not_understood),
-            shut_down: read(&self.shut_down),
-            not_sent: read(&self.not_sent),
-            dropped: read(&self.dropped),
-            resent: read(&self.resent),
-            late: read(&self.late),
-            foreign: read(&self.foreign),
-            reconnects: read(&self.reconnects),
-        };
-        stats.pending = read(&self.begun).saturating_sub(stats.ended());
-        stats
+        RpcStats {
+            pending: self.pending.get(),
+            answered: self.answered.get(),
+            unroutable: self.unroutable.get(),
+            refused: self.refused.get(),
+            timed_out: self.timed_out.get(),
+            remote_errors: self.remote_errors.get(),
+            lost: self.connection_lost.get() + self.channel_closed.get(),
+            not_understood: self.not_understood.get(),
+            shut_down: self.shut_down.get(),
+            not_sent: self.not_sent.get(),
+            dropped: self.dropped.get(),
+            resent: self.resent.get(),
+            late: self.late.get(),
+            foreign: self.foreign.get(),
+            reconnects: self.reconnects.get(),
+            latency: self.latency.snapshot(),
+        }
     }
 }
 
@@ -123,28 +155,34 @@ impl RpcStats {
 /// A call that will be counted when it ends.
 pub(super) struct Counted<'a> {
     counters: &'a Counters,
-    ending: &'a AtomicU64,
+    ending: &'a Counter,
+    pub(super) started: Instant,
+    _pending: During<'a>,
 }
 
 impl Counted<'_> {
     pub(super) fn end<T>(mut self, outcome: &Result<T, RpcError>) {
         let counters = self.counters;
+        if let Ok(_) | Err(RpcError::Remote { .. } | RpcError::Decode(_)) = outcome {
+            counters.latency.took(self.started.elapsed());
+        }
         self.ending = match outcome {
             Ok(_) => &counters.answered,
             Err(RpcError::Unroutable { .. }) => &counters.unroutable,
             Err(RpcError::Refused { .. }) => &counters.refused,
             Err(RpcError::Timeout(_)) => &counters.timed_out,
             Err(RpcError::Remote { .. }) => &counters.remote_errors,
-            Err(RpcError::ConnectionLost { .. } | RpcError::ChannelClosed { .. }) => &counters.lost,
+            Err(RpcError::ConnectionLost { .. }) => &counters.connection_lost,
+            Err(RpcError::ChannelClosed { .. }) => &counters.channel_closed,
             Err(RpcError::Decode(_)) => &counters.not_understood,
             Err(RpcError::ShutDown { .. }) => &counters.shut_down,
-            Err(RpcError::NotSent(_)) => &counters.not_sent,
+            Err(RpcError::NotSent(_) | RpcError::Encode(_)) => &counters.not_sent,
         };
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.ending.fetch_add(1, Relaxed);
+        self.ending.add();
     }
 }

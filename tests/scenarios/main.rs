@@ -174,6 +174,8 @@ scenarios! {
         dead_letters_have_an_exchange
         deleted_queue_is_made_again
         lost_connection_is_made_again
+        kept_reply_answers_the_second_attempt
+        trace_travels_with_a_call
         late_reply_is_counted
         both_reply_modes
         full_queue_refuses_a_call

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -14,8 +14,9 @@ use amqp_rpc::{
     codec::*,
     protocol::Message,
     rpc::{
-        Bounds, CallOptions, ConnectionState, DeadLetters, HandlerError, QueueType, ReplyMode, Request, RpcClient,
-        RpcClientOptions, RpcError, RpcServer, RpcServerOptions, ServerMonitor, ServerStats, Servers,
+        Bounds, CallOptions, ConnectionState, DeadLetters, HandlerError, Propagator, QueueType, ReplyCache, ReplyMode,
+        Request, RpcClient, RpcClientOptions, RpcError, RpcServer, RpcServerOptions, ServerMonitor, ServerStats, Servers,
+        TraceContext,
     },
     short,
 };
@@ -648,4 +649,62 @@ pub async fn closed_client_cuts_off(world: World) {
     let outcome = cut_off.await.unwrap();
     assert!(matches!(outcome, Err(RpcError::ShutDown { maybe_executed: true })), "got {outcome:?}");
     assert_eq!(client.stats().shut_down, 1);
+}
+
+/// RPC-15: the caller's connection is lost under the work, so the request is sent again, and the work is not done again.
+pub async fn kept_reply_answers_the_second_attempt(world: World) {
+    let queue = world.queue("rpc");
+    let tap = Arc::new(Tap::start(world.uri()).await);
+    let rpc = RpcClient::connect(tap.options(&world)).await.unwrap();
+    let works = Arc::new(AtomicUsize::new(0));
+    let handler = {
+        let (works, tap) = (works.clone(), tap.clone());
+        move |request: Request| {
+            works.fetch_add(1, Ordering::Relaxed);
+            tap.cut();
+            std::future::ready(Ok(request.body))
+        }
+    };
+    let options = RpcServerOptions { reply_cache: Some(Arc::new(ReplyCache::new(1 << 20))), ..classic() };
+    let server = Serving::with(&world, &queue, options, handler).await;
+    let reply = rpc.call_with(PATIENTLY.idempotent(), &queue, "hello").await.unwrap();
+    assert_eq!(reply.body, "hello");
+    assert_eq!((rpc.stats().resent, rpc.stats().reconnects), (1, 1));
+    assert_eq!((works.load(Ordering::Relaxed), server.monitor.stats().replayed), (1, 1));
+    server.stop().await;
+}
+
+/// A tracing system of one trace.
+#[derive(Debug)]
+struct OneTrace(Mutex<Option<TraceContext>>);
+
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+impl Propagator for OneTrace {
+    fn inject(&self, _: &tracing::Span) -> Option<TraceContext> {
+        TraceContext::new(TRACEPARENT, Some("vendor=value"))
+    }
+
+    fn extract(&self, _: &tracing::Span, caller: &TraceContext) {
+        *self.0.lock().unwrap() = Some(caller.clone());
+    }
+}
+
+/// PROP-11, TYPE-7: two headers, both long strings, from the caller's span to the server's.
+pub async fn trace_travels_with_a_call(world: World) {
+    let queue = world.queue("rpc");
+    let heard = Arc::new(OneTrace(Mutex::default()));
+    let options = RpcServerOptions { propagator: Some(heard.clone()), ..classic() };
+    let tags = |request: Request| async move {
+        let headers = request.properties.headers.unwrap_or_default();
+        let tags = ["traceparent", "tracestate"].map(|name| headers.get(name).map_or(b'-', FieldValue::tag));
+        Ok(tags.to_vec())
+    };
+    let server = Serving::with(&world, &queue, options, tags).await;
+    let options = RpcClientOptions { propagator: Some(heard.clone()), ..Default::default() };
+    let rpc = RpcClient::with_options(&world.connect().await, options).await.unwrap();
+    assert_eq!(rpc.call_with(PATIENTLY, &queue, "").await.unwrap().body, "SS");
+    let heard = heard.0.lock().unwrap().take();
+    assert_eq!(heard, TraceContext::new(TRACEPARENT, Some("vendor=value")));
+    server.stop().await;
 }
