@@ -54,7 +54,7 @@ struct Arguments {
     /// How many requests to work on at once [default: as many as --prefetch].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: Option<u16>,
-    /// Seconds that a request may take if it does not say how long its caller waits.
+    /// Seconds that the work on a request may take, however long its caller would wait.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     work_limit: u64,
     /// Seconds that a stop may take; what is not finished then comes again, to another server.

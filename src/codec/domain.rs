@@ -571,9 +571,9 @@ mod tests {
         assert_eq!(map.len(), texts.len());
 
         let hasher = BuildHasherDefault::<DefaultHasher>::default();
-        let hashes: Vec<_> = read.iter().map(|text| hasher.hash_one(text)).collect();
+        let sums: Vec<_> = read.iter().map(|text| hasher.hash_one(text)).collect();
         assert!(
-            hashes.is_sorted_by(|one, other| one != other),
+            sums.is_sorted_by(|one, other| one != other),
             "not all the same"
         );
     }

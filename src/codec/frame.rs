@@ -579,7 +579,7 @@ mod tests {
             ..Default::default()
         });
         let body = |octets: Vec<u8>| Payload::Body(octets.into());
-        let table = r#"{inner: {x-max-length: 10, on: true}, list: [void, 1]}"#;
+        let table = r"{inner: {x-max-length: 10, on: true}, list: [void, 1]}";
         let lines = [
             (
                 declare,

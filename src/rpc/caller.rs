@@ -54,6 +54,11 @@ impl Caller {
         // What the broker checks and nobody reads in a reply: a mistake of a handler would cost the channel.
         (properties.delivery_mode, properties.expiration) = (None, None);
         (properties.reply_to, properties.user_id) = (None, None);
+        if let Some(headers) = &mut properties.headers {
+            headers
+                .0
+                .retain(|(name, _)| *name != "CC" && *name != "BCC"); // more addresses: a reply has one
+        }
         let routing_key = self.reply_to.clone();
         let publish = BasicPublish {
             routing_key,

@@ -123,9 +123,12 @@ fn expiration(limit: Duration) -> ShortString {
 }
 
 /// What `expiration` says, if it says something that can be understood. PROP-13
+///
+/// 0 is "to a consumer at once, or to nobody": the broker has seen to it, and it says nothing of how long somebody waits.
 fn span(properties: &Properties) -> Option<Duration> {
     let text = properties.expiration.as_ref()?.as_str().ok()?;
-    text.parse().ok().map(Duration::from_millis)
+    let milliseconds = text.parse().ok().filter(|milliseconds| *milliseconds > 0);
+    milliseconds.map(Duration::from_millis)
 }
 
 /// What the header says: an integer of any width, since not every language writes 64 bits. TABLE-15

@@ -22,7 +22,8 @@ pub enum RpcError {
         /// The broker's text.
         text: ShortString,
     },
-    /// The broker did not take the request (`basic.nack`), as when the queue is full. Nothing was executed. CONF-7
+    /// The broker did not take the request (`basic.nack`): the queue is full, and nothing was executed. RabbitMQ says the
+    /// same when the queue failed in that moment. CONF-7
     #[error("the broker refused the request for queue {queue}: is the queue full?")]
     Refused {
         /// The queue it was for.

@@ -165,10 +165,7 @@ impl Keeper {
             Link::Up(_) => Error::ConnectionClosed(Cause::EndOfStream), // back, in the very moment
             Link::Over(error) => return error.clone(),
         };
-        RpcError::ConnectionLost {
-            cause,
-            maybe_executed: false,
-        }
+        RpcError::lost(cause, false)
     }
 
     /// From now on there is no address for a new call.

@@ -8,10 +8,7 @@ use std::{
 use tokio::time::timeout;
 
 use super::{queue::look_up, replies::ReplyAddress};
-use crate::{
-    client::Connection,
-    codec::{ConsumerTag, ShortString},
-};
+use crate::codec::{ConsumerTag, ShortString};
 
 /// How long the broker may take to say how many servers there are, once a call has failed already.
 const LOOK_UP_LIMIT: Duration = Duration::from_millis(500);
@@ -89,7 +86,7 @@ impl NoReply {
         let in_the_way = connection.in_the_way();
         let blocked = connection.blocked().borrow().clone();
         let servers = match (&in_the_way, &blocked) {
-            (None, None) => ask(connection, &queue).await,
+            (None, None) => ask(address, &queue).await,
             _ => Servers::Unknown, // no answer would be read either
         };
         Self {
@@ -104,8 +101,11 @@ impl NoReply {
     }
 }
 
-async fn ask(connection: &Connection, queue: &ShortString) -> Servers {
-    match timeout(LOOK_UP_LIMIT, look_up(connection, queue)).await {
+async fn ask(address: &ReplyAddress, queue: &ShortString) -> Servers {
+    let Ok(_place) = address.look_ups.try_acquire() else {
+        return Servers::Unknown; // of thousands that fail together, a few ask
+    };
+    match timeout(LOOK_UP_LIMIT, look_up(&address.connection, queue)).await {
         Ok(Ok(Some(found))) => Servers::Consumers(found.consumer_count),
         Ok(Ok(None)) => Servers::QueueGone,
         Ok(Err(_)) | Err(_) => Servers::Unknown,

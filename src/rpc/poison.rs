@@ -27,14 +27,11 @@ pub(super) fn check(request: &Received, most: u64) -> Result<(), HandlerError> {
     if earlier <= most {
         return Ok(());
     }
-    let times = if earlier == 1 { "once" } else { "times" };
-    let count = if earlier == 1 {
-        String::new()
-    } else {
-        format!("{earlier} ")
+    let times = match earlier {
+        1 => "once".into(),
+        many => format!("{many} times"),
     };
-    let text =
-        format!("given up: the request was delivered {count}{times} before and never answered");
+    let text = format!("given up: the request was delivered {times} before and never answered");
     Err(HandlerError::new("poison", text))
 }
 

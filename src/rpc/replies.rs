@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::AbortHandle,
+};
 use tracing::debug;
 
 use super::{call::ReplyMode, error::RpcError, error_reply, pending::Pending, stats::Counters};
@@ -21,6 +24,9 @@ use crate::{
 /// The name that stands for "this channel". The broker puts a longer one, which nobody can guess, in its place. DRT-3
 const DIRECT: ShortString = ShortString::literal("amq.rabbitmq.reply-to");
 
+/// How many calls may ask at once who serves, after they have failed.
+const LOOK_UPS: usize = 8;
+
 /// A reply address, for as long as its channel lives. After that there is a new one, so that a reply to the old can
 /// never be taken for a reply to the new.
 #[derive(Debug)]
@@ -29,6 +35,8 @@ pub(super) struct ReplyAddress {
     channel: Channel,
     pub(super) name: ShortString,
     pub(super) pending: Arc<Pending>,
+    /// Calls that ask who serves, after they have failed. Each takes a channel, and there are not so many of them.
+    pub(super) look_ups: Semaphore,
     over: watch::Receiver<Option<Error>>,
     sorter: AbortHandle,
 }
@@ -88,6 +96,7 @@ impl ReplyAddress {
             channel,
             name,
             pending,
+            look_ups: Semaphore::new(LOOK_UPS),
             over,
             sorter: sorter.abort_handle(),
         })
@@ -157,6 +166,14 @@ impl Sorter {
                 Some(returned) = returns.next() => self.returned(returned),
             }
         };
+        // What came back before the end still says more than the end.
+        loop {
+            tokio::select! {
+                biased;
+                Some(returned) = returns.next() => self.returned(returned),
+                () = std::future::ready(()) => break,
+            }
+        }
         self.pending
             .fail(&error, &RpcError::lost(error.clone(), true));
         error

@@ -44,7 +44,7 @@ use crate::{
 /// # }
 /// ```
 ///
-/// A request is acknowledged after the broker has taken its reply, so a server that dies before that gets it again:
+/// A request is acknowledged after the broker has taken its reply; if its server dies before that, another gets it:
 /// handlers must be idempotent (RPC-14, RPC-15). What a handler cannot read, fails at or panics on is answered with an
 /// error and never comes back (RPC-18, RPC-20). `docs/rpc.md` has the rest.
 #[derive(Debug)]
@@ -126,7 +126,9 @@ impl RpcServer {
                         running.spawn(desk.clone().settle(job, place));
                     }
                 }
-                Some(_) = running.join_next() => {}
+                Some(ended) = running.join_next() => if let Err(error) = ended {
+                    error!(%error, "a request was not settled: it comes again with the next channel");
+                },
             }
         }
         let unbegun = waiting.into_iter().map(|job| job.request);
@@ -223,7 +225,8 @@ where
     async fn work(&self, request: Received, due: Option<(Deadline, SetBy)>) -> Outcome {
         let (options, counters) = (&self.options, self.monitor.counters());
         if let Some((late, by)) = due.filter(|(deadline, _)| deadline.is_over()) {
-            info!(late = ?late.overdue(), %by, "nobody waits for this request any more"); // RPC-10
+            let id = &request.properties().correlation_id;
+            info!(late = ?late.overdue(), %by, ?id, "nobody waits for this request any more"); // RPC-10
             counters.expired.add();
             return Outcome::Drop;
         }
@@ -235,7 +238,8 @@ where
             counters.refused.add();
             return Outcome::Ack(Err(refusal)); // RPC-20
         }
-        let deadline = due.map_or_else(|| Deadline::after(options.work_limit), |(due, _)| due);
+        let limit = Deadline::after(options.work_limit);
+        let deadline = due.map_or(limit, |(due, _)| due.min(limit));
         let request = Request::new(request, deadline, options);
         let _running = counters.running.during();
         let span = request.span.clone();
@@ -251,14 +255,14 @@ where
                 let text = "the server failed at this request";
                 Outcome::Reject(HandlerError::new("panic", text))
             }
-            Err(_) if due.is_some() => {
+            Err(_) if due.is_some_and(|(due, _)| due.is_over()) => {
+                info!(parent: &span, "its caller waits no longer");
                 counters.abandoned.add();
                 Outcome::Drop // RPC-10
             }
             Err(_) => {
                 counters.timed_out.add();
-                let limit = options.work_limit.as_secs_f32();
-                let text = format!("the work took longer than {limit} s");
+                let text = format!("the work took longer than {:?}", options.work_limit);
                 Outcome::Ack(Err(HandlerError::new("work-limit", text)))
             }
         };

@@ -23,14 +23,14 @@ pub struct RpcServerOptions {
     pub queue_type: QueueType,
     /// Where rejected requests go, if it is the server that makes the queue.
     pub dead_letters: Option<DeadLetters>,
-    /// How many requests the broker hands out before the first is acknowledged, at most 65535, which 0 is taken for. 1
+    /// How many requests the broker hands out before the first is acknowledged, at most 65535; 0 means 65535. 1
     /// is fair dispatch: a busy server gets no second request (QOS-9, RPC-13). More hides the way to the broker and back
     /// behind the work, and what has no handler yet waits here, where no other server gets it.
     pub prefetch: u16,
-    /// How many handlers run at once: as many as `prefetch`, which more than that has no effect on.
+    /// How many handlers run at once: as many as `prefetch`. A greater number changes nothing.
     pub concurrency: Option<usize>,
-    /// How long a request may take that does not say how long its caller waits: 30 s. Then it is answered with an error
-    /// of kind `work-limit`.
+    /// How long the work on a request may take, however long its caller would wait: 30 s. Then it is answered with an
+    /// error of kind `work-limit`.
     pub work_limit: Duration,
     /// What a request may be.
     pub bounds: Bounds,

@@ -21,6 +21,7 @@ fn keeping() -> RpcServerOptions {
     RpcServerOptions {
         reply_cache: Some(Arc::new(ReplyCache::new(1 << 20))),
         prefetch: 8,
+        work_limit: 10 * PATIENCE,
         ..Default::default()
     }
 }
