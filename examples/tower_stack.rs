@@ -18,7 +18,10 @@ use amqp_rpc::{
         service::{RpcRequest, from_service},
     },
 };
-use tower::{Service, ServiceBuilder, ServiceExt, retry::Policy, service_fn};
+use tower::{
+    BoxError, Service, ServiceBuilder, ServiceExt, load_shed::error::Overloaded, retry::Policy,
+    service_fn,
+};
 
 type Outcome = Result<Message, RpcError>;
 
@@ -59,7 +62,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A handler that has no time for every other request, behind three layers.
+/// A handler that has no time for every other request, behind layers that shed load and stop what takes too long.
 async fn serve(broker: &Broker) -> Result<(), Error> {
     static REQUESTS: AtomicU32 = AtomicU32::new(0);
     let moody = service_fn(|request: Request| {
@@ -71,6 +74,13 @@ async fn serve(broker: &Broker) -> Result<(), Error> {
         })
     });
     let layered = ServiceBuilder::new()
+        .map_err(|error: BoxError| {
+            let shed = error.downcast::<Overloaded>();
+            shed.map_or_else(
+                |other| other,
+                |_| HandlerError::unavailable("too much to do").into(),
+            )
+        })
         .load_shed()
         .concurrency_limit(10)
         .timeout(Duration::from_secs(1))

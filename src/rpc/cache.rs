@@ -23,7 +23,7 @@ use lru::LruCache;
 use tokio::sync::OnceCell;
 
 use super::{
-    error_reply::{HandlerError, UNAVAILABLE},
+    error_reply::{HandlerError, LAYER, UNAVAILABLE},
     request::Request,
 };
 use crate::{
@@ -44,8 +44,8 @@ const OVERHEAD: usize = 512;
 /// * One that comes while the first of its id is worked on waits for that, until its own deadline, and has the same reply.
 ///   If the first ends without an answer, the next begins.
 /// * An error that a handler answers is kept as a result is: part of the work may be done. Not kept is
-///   [`unavailable`](HandlerError::unavailable), which says that nothing is; nor what ends without an answer, by a panic
-///   or at a time limit: then the work is done anew.
+///   [`unavailable`](HandlerError::unavailable), which says that nothing is; nor what ends without an answer, by a panic,
+///   at a time limit or in a [`layer`](LAYER): then the work is done anew.
 pub struct ReplyCache {
     octets: usize,
     hasher: RandomState,
@@ -140,7 +140,7 @@ impl ReplyCache {
             worked = true;
             let answer = work(request).await;
             match &answer {
-                Err(error) if error.kind == UNAVAILABLE => Err(answer),
+                Err(error) if error.kind == UNAVAILABLE || error.kind == LAYER => Err(answer),
                 _ => {
                     self.keep(&key, &answer);
                     Ok(answer)

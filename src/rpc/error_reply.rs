@@ -26,13 +26,16 @@ pub const ERROR_KIND: &str = "error-kind";
 /// The kind of an error that leaves nothing done: the request may be sent again, and is worked on then.
 pub const UNAVAILABLE: &str = "unavailable";
 
+/// The kind of what a layer before a handler says: whether the work was begun is not known.
+pub const LAYER: &str = "layer";
+
 /// What a handler answers when it has no result: the client gets it as [`RpcError::Remote`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{message}")]
 pub struct HandlerError {
     /// A word that a program can compare: `bad-request`. A server itself says `too-large`, `content-type`, `not-utf-8`,
     /// `work-limit`, `reply-too-large`, `panic` and `poison`; what stands before a handler says `bad-request`,
-    /// `bad-reply` and `unavailable`.
+    /// `bad-reply` and `layer`.
     pub kind: String,
     /// A sentence for people.
     pub message: String,

@@ -60,7 +60,7 @@ pub use self::{
     client::RpcClient,
     deadline::Deadline,
     error::RpcError,
-    error_reply::{ERROR_KIND, ERROR_TYPE, HandlerError, UNAVAILABLE},
+    error_reply::{ERROR_KIND, ERROR_TYPE, HandlerError, LAYER, UNAVAILABLE},
     meters::Latency,
     monitor::{Health, ServerMonitor, ServerStats},
     no_reply::{NoReply, Servers},

@@ -18,7 +18,7 @@ use std::{
 use tower_service::Service;
 
 use super::{
-    CallOptions, HandlerError, Request, RpcClient, RpcError, UNAVAILABLE, call::random_id,
+    CallOptions, HandlerError, LAYER, Request, RpcClient, RpcError, UNAVAILABLE, call::random_id,
 };
 use crate::{
     client::{Error, Message},
@@ -67,6 +67,7 @@ impl RpcRequest {
     /// executed, or it is idempotent; and another try may end otherwise.
     pub fn may_try_again(&self, error: &RpcError) -> bool {
         match error {
+            RpcError::Remote { kind, .. } if kind == LAYER => self.options.idempotent,
             RpcError::Remote { kind, .. } => kind == UNAVAILABLE,
             RpcError::Unroutable { .. }
             | RpcError::Refused { .. }
@@ -112,8 +113,9 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// waits takes one of the server's places, so a limit below `concurrency` belongs into the server's options; and a layer
 /// without clones, as `RateLimit`, needs a `Buffer` around it.
 ///
-/// An error that is no [`HandlerError`], since a layer said it, is answered as
-/// [`unavailable`](HandlerError::unavailable), with its text.
+/// An error that is no [`HandlerError`], since a layer said it, is answered with the kind [`LAYER`] and its text. Of most
+/// layers nobody can tell here whether the work was begun; where a layer is known to be before it, as `LoadShed` is,
+/// `map_err` around it makes its error [`unavailable`](HandlerError::unavailable).
 pub fn from_service<S, R>(
     service: S,
 ) -> impl Fn(Request) -> Pinned<Result<R, HandlerError>> + Send + Sync
@@ -141,7 +143,7 @@ where
 fn told(error: BoxError) -> HandlerError {
     match error.downcast() {
         Ok(error) => *error,
-        Err(other) => HandlerError::unavailable(other.to_string()),
+        Err(other) => HandlerError::new(LAYER, other.to_string()),
     }
 }
 
@@ -175,6 +177,7 @@ mod tests {
             (lost(false),                           true,  true),
             (lost(true),                            false, true),
             (remote(UNAVAILABLE),                   true,  true),
+            (remote(LAYER),                         false, true),
             (remote("bad-request"),                 false, false),
             (RpcError::Decode(String::new()),       false, false),
             (RpcError::Encode(String::new()),       false, false),

@@ -9,8 +9,8 @@ use amqp_rpc::{
     client::Message,
     codec::{Properties, ShortString},
     rpc::{
-        CallOptions, HandlerError, ReplyCache, Request, RpcClient, RpcError, RpcServerOptions,
-        ServerMonitor,
+        CallOptions, HandlerError, LAYER, ReplyCache, Request, RpcClient, RpcError,
+        RpcServerOptions, ServerMonitor,
     },
 };
 use tokio::{sync::Notify, task::JoinHandle, time::timeout};
@@ -44,6 +44,7 @@ fn counting() -> impl Fn(Request) -> std::future::Ready<Result<String, HandlerEr
         let work = works.fetch_add(1, SeqCst);
         std::future::ready(match &request.body[..] {
             b"error" => Err(HandlerError::new("no", work.to_string())),
+            b"layer" => Err(HandlerError::new(LAYER, work.to_string())),
             b"unavailable" => Err(HandlerError::unavailable(work.to_string())),
             b"panic" if work.is_multiple_of(2) => panic!("as it was told"),
             _ => Ok(work.to_string()),
@@ -136,7 +137,7 @@ async fn an_error_is_an_answer_and_what_was_not_done_is_none() {
         answer(&rpc, "a", request("1", "unavailable")).await,
         "unavailable 2"
     );
-    assert_eq!(answer(&rpc, "a", request("0", "x")).await, "3");
+    assert_eq!(answer(&rpc, "a", request("1", "layer")).await, "layer 3");
     let panic = answer(&rpc, "a", request("1", "panic")).await;
     assert!(panic.starts_with("panic "), "{panic}");
     assert_eq!(

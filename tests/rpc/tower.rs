@@ -18,8 +18,8 @@ use amqp_rpc::{
 };
 use tokio::{sync::Notify, time::timeout};
 use tower::{
-    Service, ServiceBuilder, ServiceExt, load_shed::error::Overloaded, retry::Policy, service_fn,
-    timeout::error::Elapsed,
+    BoxError, Service, ServiceBuilder, ServiceExt, load_shed::error::Overloaded, retry::Policy,
+    service_fn, timeout::error::Elapsed,
 };
 
 use super::{PATIENCE, World};
@@ -172,6 +172,44 @@ async fn a_limit_and_a_shed_load_in_front_of_a_client() {
 }
 
 #[tokio::test]
+async fn load_that_a_handler_sheds_may_be_sent_again() {
+    let world = World::new().await;
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (at_work, wait) = (begun.clone(), go_on.clone());
+    let slow = service_fn(move |_: Request| {
+        let (at_work, wait) = (at_work.clone(), wait.clone());
+        async move {
+            at_work.notify_one();
+            wait.notified().await;
+            Ok::<_, HandlerError>("done")
+        }
+    });
+    let shedding = ServiceBuilder::new()
+        .map_err(|error: BoxError| match error.downcast::<Overloaded>() {
+            Ok(_) => HandlerError::unavailable("too much to do").into(),
+            Err(other) => other,
+        })
+        .load_shed()
+        .concurrency_limit(1)
+        .service(slow);
+    let options = RpcServerOptions {
+        prefetch: 2,
+        ..Default::default()
+    };
+    world
+        .serve_with(options, "slow", from_service(shedding))
+        .await;
+    let rpc = world.client().await;
+    let request = RpcRequest::new("slow", "").unwrap();
+    let first = tokio::spawn(rpc.clone().oneshot(request.clone()));
+    timeout(PATIENCE, begun.notified()).await.unwrap();
+    let shed = rpc.oneshot(request.clone()).await.unwrap_err();
+    assert!(request.may_try_again(&shed), "{shed}");
+    go_on.notify_one();
+    assert_eq!(first.await.unwrap().unwrap().body, "done");
+}
+
+#[tokio::test]
 async fn a_layer_in_front_of_a_handler_answers_for_it() {
     let world = World::new().await;
     let never = service_fn(|_: Request| std::future::pending::<Result<&str, HandlerError>>());
@@ -183,7 +221,7 @@ async fn a_layer_in_front_of_a_handler_answers_for_it() {
     };
     assert_eq!(
         (kind.as_str(), message),
-        ("unavailable", Elapsed::new().to_string())
+        ("layer", Elapsed::new().to_string())
     );
 }
 
