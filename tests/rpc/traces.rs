@@ -1,6 +1,9 @@
 //! One trace over both sides of a call, as OpenTelemetry sees it; and the headers that carry it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use amqp_rpc::{
     client::{Connection, Message},
@@ -20,9 +23,9 @@ use opentelemetry_sdk::{
     trace::{InMemorySpanExporter, SdkTracerProvider, SpanData},
 };
 use tokio::time::timeout;
-use tracing::{Instrument, Span, info_span, subscriber::DefaultGuard};
+use tracing::{Instrument, Span, info_span, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 
 use super::{PATIENCE, World};
 
@@ -52,23 +55,29 @@ impl Propagator for OpenTelemetry {
     }
 }
 
-/// Spans of this thread go to OpenTelemetry, and end here.
+/// Every span of this program goes to OpenTelemetry, and ends here. One subscriber for all tests: whether a span is wanted
+/// is remembered for the whole process, and subscribers that come and go on other threads would change it meanwhile.
 struct Collected {
     spans: InMemorySpanExporter,
-    _subscriber: DefaultGuard,
 }
+
+static SPANS: OnceLock<InMemorySpanExporter> = OnceLock::new();
 
 impl Collected {
     fn new() -> Self {
-        let spans = InMemorySpanExporter::default();
-        let provider = SdkTracerProvider::builder()
-            .with_simple_exporter(spans.clone())
-            .build();
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-        let subscriber = tracing_subscriber::registry().with(layer);
+        let spans = SPANS.get_or_init(|| {
+            let spans = InMemorySpanExporter::default();
+            let provider = SdkTracerProvider::builder()
+                .with_simple_exporter(spans.clone())
+                .build();
+            let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+            let layer = layer.with_filter(LevelFilter::DEBUG);
+            tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer))
+                .unwrap();
+            spans
+        });
         Self {
-            spans,
-            _subscriber: tracing::subscriber::set_default(subscriber),
+            spans: spans.clone(),
         }
     }
 
@@ -175,18 +184,18 @@ async fn an_error_is_the_status_of_both_spans() {
     let collected = Collected::new();
     let world = World::new().await;
     let fail = |_: Request| async { Err::<&str, _>(HandlerError::new("sold-out", "no tea")) };
-    world.serve_with(traced_server(), "shop", fail).await;
+    world.serve_with(traced_server(), "sold", fail).await;
     traced_client(&world.connection)
         .await
-        .call("shop", "tea")
+        .call("sold", "tea")
         .await
         .unwrap_err();
-    let request = collected.span("rpc.request", "shop").await;
+    let request = collected.span("rpc.request", "sold").await;
     assert_eq!(
         (request.status.clone(), text(&request, "error.type")),
         (Status::error("no tea"), "sold-out".into())
     );
-    let call = collected.span("rpc.call", "shop").await;
+    let call = collected.span("rpc.call", "sold").await;
     assert!(
         matches!(&call.status, Status::Error { description } if description.contains("no tea")),
         "{:?}",
