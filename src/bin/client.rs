@@ -13,10 +13,14 @@ use amqp_rpc::{
     rpc::{CallOptions, QueueType, ReplyMode, RpcClient, RpcClientOptions, queue},
 };
 use clap::{Parser, Subcommand};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// How long calls in flight have after Ctrl-C. They are the user's to give up.
 const FAREWELL: Duration = Duration::ZERO;
+
+/// How long the broker has to answer a close, which it does not read while it is blocked (BLOCK-2). Nobody should wait
+/// for that, who has waited for his timeout already.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 const AFTER_HELP: &str = "\
 Exit status (of many calls, the first that failed decides):
@@ -117,7 +121,7 @@ async fn interruptible(arguments: Arguments) -> Result<(), Failure> {
         result = work(&rpc, &arguments, &mut summary) => result,
         () = stopped => Err(interrupted()),
     };
-    let closed = rpc.close(FAREWELL).await;
+    let closed = timeout(GOODBYE, rpc.close(FAREWELL)).await;
     if arguments.count > 1 && arguments.n.is_some() {
         say(&summary);
     }

@@ -75,6 +75,15 @@ pub fn argument(text: &str) -> Result<u8, String> {
     parse(text.as_bytes()).map_err(|error| error.message)
 }
 
+/// The same number, known at once: what a reply is compared with. `n` is 93 at most.
+pub fn number(n: u8) -> u64 {
+    (0..n)
+        .fold((0, 1), |(this, next): (u64, u64), _| {
+            (next, this.wrapping_add(next)) // the one after the last does not fit, and is not needed
+        })
+        .0
+}
+
 struct SetOnDrop(Arc<AtomicBool>);
 
 impl Drop for SetOnDrop {
@@ -115,6 +124,8 @@ mod tests {
             .filter_map(|n| fib(n, later, &AtomicBool::new(false)))
             .collect();
         assert_eq!(first, [0, 1, 1, 2, 3, 5, 8, 13, 21, 34]);
+        assert_eq!((0..10).map(number).collect::<Vec<_>>(), first);
+        assert_eq!(number(LARGEST), 12_200_160_415_121_876_738);
     }
 
     #[test]

@@ -121,7 +121,13 @@ async fn call(rpc: &RpcClient, load: &Load) -> Result<(), RpcError> {
     let reply = rpc
         .call_with(load.options, &load.queue, load.n.to_string())
         .await?;
-    fib::result(&reply.body).map(drop)
+    let (number, expected) = (fib::result(&reply.body)?, fib::number(load.n));
+    if number == expected {
+        Ok(())
+    } else {
+        let text = format!("expected {expected}, got {number}"); // the reply to another call? RPC-4
+        Err(RpcError::Decode(text))
+    }
 }
 
 fn bar(count: u64) -> ProgressBar {
