@@ -11,7 +11,7 @@ use crate::{
 /// Who waits for the reply to one request.
 pub(super) struct Caller {
     channel: Channel,
-    reply_to: ShortString,
+    pub(super) reply_to: ShortString,
     correlation_id: Option<ShortString>,
 }
 

@@ -19,7 +19,7 @@
 //! Reading order: [`client`] and [`server`] are the lesson. Then what they stand on: [`call`], `pending`, `replies`,
 //! [`request`], `caller`, [`queue`], [`deadline`], [`error`], [`error_reply`], [`no_reply`]. Last what production adds:
 //! [`reconnect`], `keeper`, [`stats`] for the client; [`server_options`], `requests`, [`bounds`], `poison`, `caught`,
-//! `drain`, [`monitor`] for the server; `meters`, `metrics`, [`trace`], [`cache`], `typed`, `service` for both.
+//! `dead_ends`, `drain`, [`monitor`] for the server; `meters`, `metrics`, [`trace`], [`cache`], `typed`, `service` for both.
 
 pub mod bounds;
 pub mod cache;
@@ -27,6 +27,7 @@ pub mod call;
 mod caller;
 mod caught;
 pub mod client;
+mod dead_ends;
 pub mod deadline;
 mod drain;
 pub mod error;

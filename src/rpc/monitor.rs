@@ -53,7 +53,7 @@ pub struct ServerStats {
     pub panicked: u64,
     /// Requests that came back too often, answered with an error and rejected.
     pub poisoned: u64,
-    /// Requests without reply-to, rejected.
+    /// Requests without reply-to, or with one that costs the connection, rejected.
     pub unanswerable: u64,
     /// Requests that nobody waited for any more when they were to be begun, dropped.
     pub expired: u64,

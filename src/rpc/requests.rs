@@ -50,8 +50,8 @@ type Again = Pin<Box<dyn Future<Output = Result<Box<Subscription>, Error>> + Sen
 pub(super) enum Next {
     /// A request, and the channel it came on, which is the one to answer on (RPC-21).
     Request(Delivery, Channel),
-    /// The channel of all requests in hand is over. None of them can be answered: they come again (RPC-25).
-    Lost,
+    /// The channel of all requests in hand is over, and why. None of them can be answered: they come again (RPC-25).
+    Lost(Error),
 }
 
 /// What it takes to subscribe.
@@ -156,9 +156,9 @@ impl Requests {
             };
             // What is in hand can still be answered when only the queue is gone.
             let all_lost = !matches!(lost, Error::ConsumerCancelled(_));
-            self.begin_again(lost);
+            self.begin_again(lost.clone());
             if all_lost {
-                return Ok(Next::Lost);
+                return Ok(Next::Lost(lost));
             }
         }
     }

@@ -13,6 +13,7 @@ use tracing::{Instrument, debug, error, info, warn};
 use super::{
     caller::Caller,
     caught::caught,
+    dead_ends::DeadEnds,
     deadline::{Deadline, SetBy},
     drain::drain,
     error_reply::{self, HandlerError},
@@ -111,6 +112,7 @@ impl RpcServer {
             handler,
             options,
             monitor,
+            dead_ends: DeadEnds::default(),
         });
         let (mut waiting, mut running) = (VecDeque::new(), JoinSet::new());
         let mut stop = pin!(stop);
@@ -119,7 +121,10 @@ impl RpcServer {
                 () = &mut stop => break,
                 next = requests.next() => match next? {
                     Next::Request(request, channel) => waiting.push_back(desk.arrived(request, channel)),
-                    Next::Lost => (waiting, running) = (VecDeque::new(), JoinSet::new()),
+                    Next::Lost(cause) => {
+                        (waiting, running) = (VecDeque::new(), JoinSet::new());
+                        desk.dead_ends.lost(&cause);
+                    }
                 },
                 Ok(place) = places.clone().acquire_owned(), if !waiting.is_empty() => {
                     if let Some(job) = waiting.pop_front() {
@@ -148,6 +153,7 @@ struct Desk<H> {
     handler: H,
     options: Arc<RpcServerOptions>,
     monitor: ServerMonitor,
+    dead_ends: DeadEnds,
 }
 
 /// What is answered, and what becomes of the request then.
@@ -201,8 +207,9 @@ where
             due,
         } = job;
         let (request, acker) = request.into_parts();
-        let Some(caller) = Caller::of(&request.message, channel) else {
-            warn!("a request without reply-to: nobody waits, so it is dropped"); // RPC-17
+        let caller = Caller::of(&request.message, channel);
+        let Some(caller) = caller.filter(|caller| !self.dead_ends.have(&caller.reply_to)) else {
+            warn!("nobody can be answered, so a request is dropped"); // RPC-17
             self.monitor.counters().unanswerable.add();
             return acker.reject(false).await;
         };
@@ -291,7 +298,10 @@ where
             warn!(kind = %error.kind, %error, "answered with an error");
         }
         let reply = error_reply::fitting(answer, self.options.max_reply);
-        if caller.reply(reply).await? == Confirm::Nack {
+        let on_its_way = self.dead_ends.enter(&caller.reply_to).await;
+        let confirm = caller.reply(reply).await?;
+        on_its_way.settled();
+        if confirm == Confirm::Nack {
             warn!("the broker refused a reply: its caller hears nothing"); // CONF-7
             self.monitor.counters().replies_refused.add();
         }

@@ -48,27 +48,28 @@ impl Stage {
         Self::begin(server, peer, handler).await
     }
 
-    /// The same on a connection that it makes itself.
-    async fn dialled<H, F>(options: RpcServerOptions, handler: H) -> Self
+    /// The same on a connection that it makes itself, and where it would make another.
+    async fn dialled<H, F>(options: RpcServerOptions, handler: H) -> (Self, TcpListener)
     where
         H: Fn(Request) -> F + Send + Sync + 'static,
         F: Future<Output = Result<&'static str, HandlerError>> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (mut near, far) = tokio::io::duplex(1 << 16);
-        tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let _ = copy_bidirectional(&mut stream, &mut near).await;
-        });
-        let mut peer = Peer::new(far);
         let place = ConnectOptions::default().at("127.0.0.1", port);
         let mut server = Box::pin(RpcServer::connect_with(place, "q", classic(options)));
-        tokio::select! {
-            () = peer.open() => {}
+        let peer = tokio::select! {
+            peer = accepted(&listener) => peer,
             _ = &mut server => panic!("it cannot be ready"),
-        }
-        Self::begin(server, peer, handler).await
+        };
+        (Self::begin(server, peer, handler).await, listener)
+    }
+
+    /// The server has made another connection, and has subscribed on it.
+    async fn dialled_again(&mut self, listener: &TcpListener) {
+        self.peer = accepted(listener).await;
+        self.tag = subscribed(&mut self.peer).await;
+        (self.deliveries, self.replies) = (0, 0);
     }
 
     async fn begin<H, F, R>(
@@ -81,20 +82,7 @@ impl Stage {
         F: Future<Output = Result<R, HandlerError>> + Send + 'static,
         R: Into<Message> + 'static,
     {
-        let (server, tag) = tokio::join!(server, async {
-            for name in [
-                "channel.open",
-                "queue.declare",
-                "confirm.select",
-                "basic.qos",
-            ] {
-                peer.grant(name).await;
-            }
-            match peer.grant("basic.consume").await {
-                Method::BasicConsume(consume) => consume.consumer_tag,
-                other => panic!("got {other:?}"),
-            }
-        });
+        let (server, tag) = tokio::join!(server, subscribed(&mut peer));
         let server = server.unwrap();
         let monitor = server.monitor();
         let (stop, stopped) = oneshot::channel();
@@ -225,6 +213,34 @@ impl Stage {
     }
 }
 
+/// The broker's end of the next connection, when it is open.
+async fn accepted(listener: &TcpListener) -> Peer {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let (mut near, far) = tokio::io::duplex(1 << 16);
+    tokio::spawn(async move {
+        let _ = copy_bidirectional(&mut stream, &mut near).await;
+    });
+    let mut peer = Peer::new(far);
+    peer.open().await;
+    peer
+}
+
+/// Grants a server what it needs on channel 1.
+async fn subscribed(peer: &mut Peer) -> ConsumerTag {
+    for name in [
+        "channel.open",
+        "queue.declare",
+        "confirm.select",
+        "basic.qos",
+    ] {
+        peer.grant(name).await;
+    }
+    match peer.grant("basic.consume").await {
+        Method::BasicConsume(consume) => consume.consumer_tag,
+        other => panic!("got {other:?}"),
+    }
+}
+
 fn classic(options: RpcServerOptions) -> RpcServerOptions {
     RpcServerOptions {
         queue_type: QueueType::Classic,
@@ -278,7 +294,7 @@ async fn a_server_that_stops_says_these_frames_in_this_order() {
 #[tokio::test]
 async fn a_server_that_stops_closes_the_connection_that_it_made() {
     // RPC-22, CLOSE-1
-    let mut stage = Stage::dialled(handed_out(1, 1), slow).await;
+    let (mut stage, _) = Stage::dialled(handed_out(1, 1), slow).await;
     stage.deliver("0").await;
     stage.reply().await;
     stage.stop();
@@ -615,6 +631,31 @@ async fn a_declare_that_fails_is_tried_again_after_pauses_that_grow() {
     }
     let pauses: Vec<_> = began.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(pauses[4] > 4 * pauses[0], "{pauses:?}");
+}
+
+#[tokio::test]
+async fn a_reply_that_costs_two_connections_is_not_sent_a_third_time() {
+    // RPC-19: RabbitMQ 3.10 and a direct reply-to whose node is gone.
+    let (mut stage, listener) = Stage::dialled(handed_out(1, 1), slow).await;
+    let gone = |_: &mut BasicDeliver, properties: &mut Properties| {
+        properties.reply_to = Some(short!("amq.rabbitmq.reply-to.gone"));
+    };
+    for _ in 0..2 {
+        stage.deliver_with("0", gone).await;
+        stage.peer.expect("basic.publish").await;
+        let close = ConnectionClose {
+            reply_code: ReplyCode::INTERNAL_ERROR,
+            reply_text: short!("INTERNAL_ERROR"),
+            ..Default::default()
+        };
+        stage.peer.say(method(0, close)).await;
+        stage.dialled_again(&listener).await;
+    }
+    stage.deliver_with("0", gone).await;
+    stage.expect_reject(1).await;
+    stage.deliver("0").await;
+    assert_eq!(stage.reply().await, (None, "done".into()));
+    assert_eq!(stage.monitor.stats().unanswerable, 1);
 }
 
 #[tokio::test(start_paused = true)]

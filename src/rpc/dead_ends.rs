@@ -1,0 +1,207 @@
+//! Reply addresses that cost a server its connection.
+//!
+//! RabbitMQ 3.10 ends the connection of whoever publishes to a direct reply-to name of a node that is gone, with 541.
+//! So each request of a caller whose node has stopped, or of a stranger who made up such a name (RPC-19), would cost a
+//! server its connection, come again, and cost the next server the same. Hence: whatever reply was on its way when the
+//! broker ended the connection like that makes its address a suspect. The next reply to a suspect is sent while no other
+//! is on its way; if that costs the connection again, there is no third.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tracing::warn;
+
+use crate::{
+    client::Error,
+    codec::{ReplyCode, ShortString},
+};
+
+/// What the name of every direct reply-to begins with. DRT-3
+const DIRECT: &[u8] = b"amq.rabbitmq.reply-to.";
+
+/// How many addresses are remembered. It takes two lost connections to be one of them.
+const MEMORY: usize = 1024;
+
+#[derive(Debug, Default)]
+pub(super) struct DeadEnds {
+    /// Held alone by a reply to a suspect, and together by all others.
+    way: RwLock<()>,
+    addresses: Mutex<HashMap<ShortString, Standing>>,
+}
+
+#[derive(Debug, Default)]
+struct Standing {
+    /// Replies that no confirm has come for.
+    on_their_way: usize,
+    suspect: bool,
+    dead: bool,
+}
+
+/// A reply that is on its way.
+pub(super) struct OnItsWay<'a> {
+    ends: &'a DeadEnds,
+    address: &'a ShortString,
+    _way: Way<'a>,
+}
+
+enum Way<'a> {
+    Shared { _guard: RwLockReadGuard<'a, ()> },
+    Alone { _guard: RwLockWriteGuard<'a, ()> },
+}
+
+impl DeadEnds {
+    fn addresses(&self) -> MutexGuard<'_, HashMap<ShortString, Standing>> {
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a reply to this address would cost the connection.
+    pub(super) fn have(&self, address: &ShortString) -> bool {
+        let addresses = self.addresses();
+        addresses.get(address).is_some_and(|address| address.dead)
+    }
+
+    /// A reply is about to be sent. It may have to wait until others have been confirmed.
+    ///
+    /// # Cancel safety
+    /// Cancel safe. What is returned tells of the confirm; dropped before, it says that none has come.
+    pub(super) async fn enter<'a>(&'a self, address: &'a ShortString) -> OnItsWay<'a> {
+        let suspect = |address| self.addresses().get(address).is_some_and(|it| it.suspect);
+        let way = if suspect(address) {
+            Way::Alone {
+                _guard: self.way.write().await,
+            }
+        } else {
+            Way::Shared {
+                _guard: self.way.read().await,
+            }
+        };
+        if address.as_bytes().starts_with(DIRECT) {
+            let mut addresses = self.addresses();
+            addresses.entry(address.clone()).or_default().on_their_way += 1;
+        }
+        OnItsWay {
+            ends: self,
+            address,
+            _way: way,
+        }
+    }
+
+    /// The channel of all replies that are on their way is over.
+    pub(super) fn lost(&self, cause: &Error) {
+        let mut addresses = self.addresses();
+        if cause.code() == Some(ReplyCode::INTERNAL_ERROR) {
+            for (address, standing) in addresses.iter_mut() {
+                if standing.on_their_way > 0 {
+                    standing.dead |= standing.suspect; // it was alone
+                    standing.suspect = true;
+                    let dead = standing.dead;
+                    warn!(%address, dead, "the connection was lost over a reply");
+                }
+            }
+        }
+        for standing in addresses.values_mut() {
+            standing.on_their_way = 0;
+        }
+        addresses.retain(|_, standing| standing.suspect);
+        if addresses.len() > MEMORY {
+            addresses.clear();
+        }
+    }
+}
+
+impl OnItsWay<'_> {
+    /// The broker has taken it, or has refused it and nothing else.
+    pub(super) fn settled(self) {
+        let mut addresses = self.ends.addresses();
+        if let Some(standing) = addresses.get_mut(self.address) {
+            standing.on_their_way = standing.on_their_way.saturating_sub(1);
+            standing.suspect = false;
+            if standing.on_their_way == 0 {
+                addresses.remove(self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{
+        codec::MethodId,
+        protocol::{Cause, CloseReason},
+        short,
+    };
+
+    static GONE: ShortString = ShortString::literal("amq.rabbitmq.reply-to.gone");
+    static HERE: ShortString = ShortString::literal("amq.rabbitmq.reply-to.here");
+
+    fn ended(code: ReplyCode) -> Error {
+        Error::ConnectionClosed(Cause::ClosedByPeer(CloseReason {
+            code,
+            text: String::new(),
+            method: MethodId::NONE,
+        }))
+    }
+
+    /// Whether a reply to this address need not wait for others.
+    async fn may_go(ends: &DeadEnds, address: &ShortString) -> bool {
+        timeout(Duration::from_secs(1), ends.enter(address))
+            .await
+            .is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_connections_are_lost_over_an_address_and_no_more() {
+        let (ends, lost) = (DeadEnds::default(), ended(ReplyCode::INTERNAL_ERROR));
+        let (gone, here) = (ends.enter(&GONE).await, ends.enter(&HERE).await);
+        ends.lost(&lost);
+        drop((gone, here));
+        assert!(!ends.have(&GONE) && !ends.have(&HERE), "it may be either");
+
+        let here = ends.enter(&HERE).await;
+        assert!(!may_go(&ends, &GONE).await, "a suspect goes alone");
+        here.settled();
+        let gone = ends.enter(&GONE).await;
+        assert!(!may_go(&ends, &HERE).await, "while it is on its way");
+        ends.lost(&lost);
+        drop(gone);
+        assert!(ends.have(&GONE) && !ends.have(&HERE));
+        let _one = ends.enter(&HERE).await;
+        assert!(may_go(&ends, &HERE).await, "it was confirmed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_losses_and_other_addresses_say_nothing() {
+        let (ends, queue) = (DeadEnds::default(), short!("amq.gen-1"));
+        for _ in 0..3 {
+            drop(ends.enter(&GONE).await);
+            ends.lost(&ended(ReplyCode::CONNECTION_FORCED));
+            drop(ends.enter(&queue).await);
+            ends.lost(&ended(ReplyCode::INTERNAL_ERROR));
+        }
+        assert!(!ends.have(&GONE) && ends.addresses().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_is_bounded() {
+        let ends = DeadEnds::default();
+        for number in 0..=MEMORY {
+            let address = ShortString::truncated(&format!("amq.rabbitmq.reply-to.{number}"));
+            for _ in 0..2 {
+                drop(ends.enter(&address).await);
+                ends.lost(&ended(ReplyCode::INTERNAL_ERROR));
+            }
+            assert!(ends.have(&address) || number == MEMORY);
+        }
+        assert!(ends.addresses().len() <= MEMORY);
+    }
+}
