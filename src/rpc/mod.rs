@@ -17,7 +17,7 @@
 //! never hears of it; [`RpcError`] says which, and no call waits for ever.
 //!
 //! Reading order: [`client`] and [`server`] are the lesson. Then what they stand on: [`call`], `pending`, `replies`,
-//! [`request`], `caller`, [`queue`], [`deadline`], [`error`], [`error_reply`], [`no_reply`]. Last what production adds:
+//! [`request`], `caller`, `outcome`, [`queue`], [`deadline`], [`error`], [`error_reply`], [`no_reply`]. Last what production adds:
 //! [`reconnect`], `keeper`, [`stats`] for the client; [`server_options`], `requests`, [`bounds`], `poison`, `caught`,
 //! `dead_ends`, `drain`, [`monitor`] for the server; `meters`, `metrics`, [`trace`], [`cache`], `typed`, `service` for both.
 
@@ -38,6 +38,7 @@ mod meters;
 pub mod metrics;
 pub mod monitor;
 pub mod no_reply;
+mod outcome;
 mod pending;
 mod poison;
 pub mod queue;

@@ -18,6 +18,7 @@ use super::{
     drain::drain,
     error_reply::{self, HandlerError},
     monitor::ServerMonitor,
+    outcome::Outcome,
     poison,
     request::Request,
     requests::{Next, Requests},
@@ -154,25 +155,6 @@ struct Desk<H> {
     options: Arc<RpcServerOptions>,
     monitor: ServerMonitor,
     dead_ends: DeadEnds,
-}
-
-/// What is answered, and what becomes of the request then.
-enum Outcome {
-    /// It is done with, whether there is a result or not (RPC-18).
-    Ack(Result<Message, HandlerError>),
-    /// It must not come again, and whoever looks after dead letters should see it (RPC-23).
-    Reject(HandlerError),
-    /// Nobody waits any more.
-    Drop,
-}
-
-impl Outcome {
-    fn error(&self) -> Option<&HandlerError> {
-        match self {
-            Self::Ack(Err(error)) | Self::Reject(error) => Some(error),
-            Self::Ack(Ok(_)) | Self::Drop => None,
-        }
-    }
 }
 
 impl<H, F, R> Desk<H>
