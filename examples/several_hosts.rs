@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     });
     println!("{:?}", rpc.call("echo", "before").await?.body);
-    one.shutdown().await;
+    one.stop().await;
     // Idempotent, so it may be sent again if it was in flight; any other call would say that it may have been executed.
     let patiently = CallOptions::within(Duration::from_secs(30)).idempotent();
     println!(

@@ -290,7 +290,7 @@ async fn builtin_broker_answers_as_required() {
     assert!(different.is_empty(), "{}", different.join("\n"));
     channel.qos(1).await.expect("nobody else was harmed");
     bystander.close().await.unwrap();
-    broker.shutdown().await;
+    broker.stop().await;
 }
 
 #[tokio::test]

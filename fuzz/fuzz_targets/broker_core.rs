@@ -107,6 +107,14 @@ fn react(vhost: &mut Vhost, core: &mut Connection, event: Event, now: Instant) {
                 core.close(&CloseReason { code, text, method });
                 Ok(())
             }
+            Output::Blocked(reason) => {
+                core.announce(Some(reason));
+                Ok(())
+            }
+            Output::Unblocked => {
+                core.announce(None);
+                Ok(())
+            }
         };
         vhost.sent(ID, octets, now);
     }

@@ -8,7 +8,7 @@
 mod queues;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,7 @@ use amqp_rpc::{
         NameSource, VhostOptions,
         vhost::{ConnectionId, Output, Vhost},
     },
-    codec::{ChannelId, Frame, Method, Payload},
+    codec::{ChannelId, FieldTable, FieldValue, Frame, Method, Payload, QueueDeclare, ShortString},
     protocol::Message,
     short,
 };
@@ -63,13 +63,16 @@ struct Crowd {
     vhost: Vhost,
     now: Instant,
     channels: BTreeMap<(u64, u16), u64>,
+    /// Who may not publish.
+    blocked: BTreeSet<u64>,
 }
 
 impl Crowd {
     fn new() -> Self {
         let options = VhostOptions {
             names: NameSource::Numbered(0),
-            max_queued_octets: 60_000,
+            memory_limit: 20_000,
+            entry_limit: 60_000,
             max_unsent_octets: 2000,
             max_consumers: 8,
             max_unacked: 8,
@@ -79,6 +82,7 @@ impl Crowd {
             vhost,
             now: Instant::now(),
             channels: BTreeMap::new(),
+            blocked: BTreeSet::new(),
         };
         for connection in 1..=3 {
             crowd.connect(connection);
@@ -103,7 +107,7 @@ impl Crowd {
     fn act(&mut self, u: &mut Unstructured) -> Result<()> {
         let (id, channel) = (u.int_in_range(1..=3)?, u.int_in_range(1..=2)?);
         let (connection, lane) = (ConnectionId(id), ChannelId(channel));
-        match u.int_in_range(0..=19)? {
+        match u.int_in_range(0..=23)? {
             0 => {
                 self.vhost.close_channel(connection, lane, self.now);
                 self.open(id, channel);
@@ -111,10 +115,20 @@ impl Crowd {
             1 => {
                 self.vhost.disconnect(connection, self.now);
                 self.channels.retain(|(of, _), _| *of != id);
+                self.blocked.remove(&id);
                 self.listen();
                 self.connect(id);
             }
-            2 => self.now += Duration::from_millis(u.int_in_range(0..=3)?),
+            2 => {
+                self.now += Duration::from_millis(u.int_in_range(0..=3)?);
+                self.vhost.tick(self.now);
+            }
+            20 => self.vhost.block(short!("for once")),
+            21 => self.vhost.unblock(self.now),
+            22..=23 => {
+                let declare = mortal(u)?.into();
+                self.vhost.method(connection, lane, declare, self.now);
+            }
             3..=4 => self
                 .vhost
                 .sent(connection, u.int_in_range(0..=4000)?, self.now),
@@ -181,12 +195,15 @@ impl Crowd {
                     self.channels.remove(&(id, channel.0));
                 }
                 Output::CloseConnection { .. } => self.channels.retain(|(of, _), _| *of != id),
+                Output::Blocked(_) => assert!(self.blocked.insert(id), "BLOCK-1"),
+                Output::Unblocked => assert!(self.blocked.remove(&id), "BLOCK-1"),
             }
         }
         for connection in 1..=3 {
             // Who lost everything comes back; a channel that is lost stays lost until its connection does.
             if !self.channels.keys().any(|(id, _)| *id == connection) {
                 self.vhost.disconnect(ConnectionId(connection), self.now);
+                self.blocked.remove(&connection);
                 self.connect(connection);
             }
         }
@@ -213,6 +230,34 @@ impl Crowd {
             assert_eq!((stats.unacked, stats.consumers), (0, 0));
         }
     }
+}
+
+/// A queue in which messages die: late, too many, or too often returned, and perhaps sent on to another.
+fn mortal(u: &mut Unstructured) -> Result<QueueDeclare> {
+    let mut arguments = FieldTable::EMPTY;
+    let number = |u: &mut Unstructured| u.int_in_range(0..=3).map(FieldValue::I32);
+    if u.arbitrary()? {
+        arguments.insert(short!("x-message-ttl"), number(u)?);
+    }
+    if u.arbitrary()? {
+        arguments.insert(short!("x-max-length"), number(u)?);
+    }
+    if u.arbitrary()? {
+        arguments.insert(short!("x-delivery-limit"), number(u)?);
+        arguments.insert(short!("x-queue-type"), "quorum");
+    }
+    if u.arbitrary()? {
+        arguments.insert(short!("x-dead-letter-exchange"), *u.choose(&NAMES)?);
+        if u.arbitrary()? {
+            arguments.insert(short!("x-dead-letter-routing-key"), *u.choose(&NAMES)?);
+        }
+    }
+    Ok(QueueDeclare {
+        queue: ShortString::literal(*u.choose(&NAMES)?),
+        durable: true,
+        arguments,
+        ..QueueDeclare::default()
+    })
 }
 
 fn payload(octets: &[u8]) -> Option<Payload> {

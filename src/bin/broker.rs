@@ -41,6 +41,6 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
         broker.uri()
     ));
     stop.await;
-    broker.shutdown().await;
+    broker.stop().await;
     Ok(())
 }

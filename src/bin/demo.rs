@@ -129,7 +129,7 @@ async fn demo(arguments: Arguments) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Status::Other, error.to_string()))?
         .map_err(failed)?;
     server_connection.close().await.map_err(failed)?;
-    broker.shutdown().await;
+    broker.stop().await;
 
     let bold = Style::new().bold();
     say(format_args!(

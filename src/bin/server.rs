@@ -112,7 +112,7 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
         eprintln!("Requests that were not finished: {left}. {fate}");
     }
     if let Some(broker) = broker {
-        broker.shutdown().await;
+        broker.stop().await;
     }
     Ok(())
 }

@@ -1,15 +1,19 @@
-//! # The account: what is kept takes memory, and there is only so much
+//! # Accounts: what is kept takes memory, and there is only so much
 //!
 //! ```text
-//!  publish a message ─┐                           ┌─ acknowledged, expired, purged
+//!  publish a message ─┐                            ┌─ acknowledged, expired, purged
 //!  declare, bind     ─┼─► Account ─► Share ─► kept ┼─ deleted, unbound
-//!  consume           ─┘      │                    └─ cancelled, or its connection is gone
-//!                            └─► 506, and nothing is kept
+//!  consume           ─┘      │                     └─ cancelled, or its connection is gone
+//!                            ├─► messages take too much: whoever publishes next is blocked
+//!                            └─► the others take too much: 506, and nothing is kept
 //! ```
 //!
 //! A peer that has logged in may ask a broker to keep things: messages, and also queues, exchanges, bindings and
-//! consumers with their tables of arguments. All of it is paid for from one account, in octets of *memory*: an entry of
-//! a table has two octets on the wire and takes dozens here, so a limit on what came off the wire would be none. SEC-8
+//! consumers with their tables of arguments. All of it is paid for, in octets of *memory*: an entry of a table has two
+//! octets on the wire and takes dozens here, so a limit on what came off the wire would be none. SEC-8
+//!
+//! There are two accounts, one for messages and one for the rest. Whoever comes to take messages away, because there are
+//! too many of them, has to be able to declare and to consume.
 //!
 //! Read next: [`names`](super::names).
 
@@ -45,32 +49,41 @@ pub struct Share {
 }
 
 impl Account {
-    /// Nothing is kept yet, and at most `limit` octets of memory ever are.
+    /// Nothing is kept yet, and `limit` octets of memory are enough.
     pub fn new(limit: usize) -> Self {
         let taken = Arc::default();
         Self { taken, limit }
     }
 
-    /// Takes so many octets of memory.
-    ///
-    /// # Errors
-    /// `RESOURCE_ERROR`, which closes the connection, when there is no room for them.
-    pub fn take(&self, octets: usize) -> Result<Share, Fault> {
-        let taken = self.taken.load(Ordering::Relaxed).saturating_add(octets);
-        if taken > self.limit {
-            let limit = self.limit;
-            let text = format!("no room in this vhost, which may keep {limit} octets");
-            return Err(Fault::new(ReplyCode::RESOURCE_ERROR, text));
-        }
-        self.taken.store(taken, Ordering::Relaxed);
+    /// Takes so many octets of memory for a message, of which there is always one that is too many: the next one waits
+    /// (BLOCK-1).
+    pub fn take(&self, octets: usize) -> Share {
+        self.taken.fetch_add(octets, Ordering::Relaxed);
         let account = Arc::clone(&self.taken);
-        Ok(Share { octets, account })
+        Share { octets, account }
+    }
+
+    /// The same for a dead letter, which cannot be made to wait: as long as there is less than a quarter too much.
+    pub fn take_spare(&self, octets: usize) -> Option<Share> {
+        let most = self.limit.saturating_add(self.limit / 4);
+        (self.taken().saturating_add(octets) <= most).then(|| self.take(octets))
+    }
+
+    /// Whether there is too much. Once there was, an eighth less than the limit is: at one and the same limit, each
+    /// message that comes or goes would block and unblock everybody.
+    pub fn is_low(&self, was_low: bool) -> bool {
+        let limit = self.limit;
+        self.taken() > if was_low { limit - limit / 8 } else { limit }
+    }
+
+    fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Takes what a queue, an exchange, a binding or a consumer with these names and arguments takes.
     ///
     /// # Errors
-    /// As for [`take`](Self::take).
+    /// `RESOURCE_ERROR`, which closes the connection, when there is no room for it.
     pub fn take_entry(
         &self,
         names: &[&ShortString],
@@ -78,7 +91,13 @@ impl Account {
     ) -> Result<Share, Fault> {
         // A name stands in several places: in the map, in the thing itself, and with whoever uses it.
         let names: usize = names.iter().map(|name| 3 * name.memory()).sum();
-        self.take(ENTRY + names + arguments.memory())
+        let (octets, limit) = (ENTRY + names + arguments.memory(), self.limit);
+        if self.taken().saturating_add(octets) > limit {
+            let text =
+                format!("no room in this vhost, which may keep {limit} octets beside messages");
+            return Err(Fault::new(ReplyCode::RESOURCE_ERROR, text));
+        }
+        Ok(self.take(octets))
     }
 }
 

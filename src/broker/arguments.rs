@@ -5,13 +5,14 @@
 //!
 //! Read next: [`fault`](super::fault).
 
-use std::{fmt::Display, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use super::{
+    death::DeadLetters,
     fault::{Fault, Resource},
     matching::same_value,
 };
-use crate::codec::{FieldTable, FieldValue};
+use crate::codec::{FieldTable, FieldValue, ShortString};
 
 /// What a queue does when it is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,7 +22,13 @@ pub enum Overflow {
     DropHead,
     /// The new message does not come in; its publisher gets a nack. CONF-7
     RejectPublish,
+    /// The same, and it is dead-lettered as well.
+    RejectPublishDeadLetter,
 }
+
+/// How often a quorum queue takes a message back unless it was declared with another limit. RabbitMQ 4: 20; 3.10 has
+/// no limit of its own.
+const DELIVERY_LIMIT: u32 = 20;
 
 /// The arguments of a queue that this broker acts on. The others are kept for comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,6 +43,12 @@ pub struct Settings {
     pub max_octets: Option<usize>,
     /// `x-overflow`: what happens beyond those two.
     pub overflow: Overflow,
+    /// `x-dead-letter-exchange` and `x-dead-letter-routing-key`: where goes what the queue does not keep.
+    pub dead_letters: Option<Arc<DeadLetters>>,
+    /// `x-delivery-limit` of a quorum queue: how often a message may come back; below 0 as often as it likes.
+    pub delivery_limit: Option<u32>,
+    /// `x-expires`: how long the queue stays when nobody uses it.
+    pub expires: Option<Duration>,
 }
 
 impl Settings {
@@ -53,19 +66,30 @@ impl Settings {
         }
         let number = |name| arguments.get(name).and_then(FieldValue::as_integer);
         let limit = |name| number(name).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-        let overflow = arguments.get("x-overflow");
-        let rejects = overflow.is_some_and(|value| value.as_long_string() != Some(b"drop-head"));
+        let milliseconds = |n| Duration::from_millis(u64::try_from(n).unwrap_or(u64::MAX));
+        let text = |name| arguments.get(name).and_then(FieldValue::as_long_string);
+        let name = |name| text(name).and_then(|text| ShortString::try_from(text).ok());
+        let returns = number("x-delivery-limit").unwrap_or(DELIVERY_LIMIT.into());
         Ok(Self {
             quorum,
-            ttl: number("x-message-ttl")
-                .map(|n| Duration::from_millis(u64::try_from(n).unwrap_or(u64::MAX))),
+            ttl: number("x-message-ttl").map(milliseconds),
             max_length: limit("x-max-length"),
             max_octets: limit("x-max-length-bytes"),
-            overflow: if rejects {
-                Overflow::RejectPublish
-            } else {
-                Overflow::DropHead
+            overflow: match text("x-overflow") {
+                Some(b"reject-publish") => Overflow::RejectPublish,
+                Some(b"reject-publish-dlx") => Overflow::RejectPublishDeadLetter,
+                _ => Overflow::DropHead,
             },
+            dead_letters: name("x-dead-letter-exchange").map(|exchange| {
+                let routing_key = name("x-dead-letter-routing-key");
+                Arc::new(DeadLetters {
+                    exchange,
+                    routing_key,
+                })
+            }),
+            delivery_limit: (quorum && returns >= 0)
+                .then(|| u32::try_from(returns).unwrap_or(u32::MAX)),
+            expires: number("x-expires").map(milliseconds),
         })
     }
 }
@@ -102,7 +126,7 @@ const KNOWN: &[Known] = &[
     known("x-queue-version",             On::Classic, not_negative),
     known("x-single-active-consumer",    On::Both,    boolean),
     known("x-queue-type",                On::Both,    text),
-    known("x-delivery-limit",            On::Quorum,  not_negative),
+    known("x-delivery-limit",            On::Quorum,  any_integer),
     known("x-quorum-initial-group-size", On::Quorum,  not_negative),
 ];
 
@@ -184,6 +208,10 @@ fn integer(value: &FieldValue) -> Result<i128, String> {
     value
         .as_integer()
         .ok_or_else(|| format!("\"expected integer, got {}\"", type_name(value)))
+}
+
+fn any_integer(value: &FieldValue) -> Result<(), String> {
+    integer(value).map(drop)
 }
 
 fn not_negative(value: &FieldValue) -> Result<(), String> {

@@ -12,13 +12,15 @@
 //! Where the published text and RabbitMQ differ, this broker does what RabbitMQ 3.10 does, down to the reply texts:
 //! that is what existing clients were written against.
 //!
-//! Reading order: [`exchange`] and [`matching`] decide where a message goes; [`queue`] and [`consumers`] keep it and
-//! choose who gets it; [`arguments`] and [`fault`] say what is refused, [`account`] what everything costs, and [`names`]
-//! what the broker makes up; [`vhost`] is where all of it meets the methods of the table; [`server`] and `session` put it on a socket.
+//! Reading order: [`exchange`] and [`matching`] decide where a message goes; [`stored`], [`queue`] and [`consumers`]
+//! keep it and choose who gets it, and [`death`] is what comes of those that are not kept; [`arguments`] and [`fault`]
+//! say what is refused, [`account`] what everything costs, and [`names`] what the broker makes up; [`vhost`] is where all
+//! of it meets the methods of the table; [`server`] and `session` put it on a socket.
 
 pub mod account;
 pub mod arguments;
 pub mod consumers;
+pub mod death;
 pub mod exchange;
 pub mod fault;
 pub mod matching;
@@ -26,6 +28,7 @@ pub mod names;
 pub mod queue;
 pub mod server;
 mod session;
+pub mod stored;
 pub mod vhost;
 
 pub use self::{

@@ -11,79 +11,26 @@
 //! is older than everything that was never handed out: the returned ones, sorted by position, stand before the fresh
 //! ones, and every message is back at its old place (CONS-20). The usual way stays a plain first-in-first-out.
 //!
+//! What a queue does not keep, because it waited too long, was rejected or is one too many, it hands over as
+//! [`Dead`]: whoever routes may have to send it on.
+//!
 //! Read next: [`consumers`](super::consumers).
 
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use super::{
     account::Share,
     arguments::{Overflow, Settings},
     consumers::{Consumer, ConsumerId, Consumers},
+    death::{Dead, Reason},
+    stored::{Queued, Stored},
     vhost::ConnectionId,
 };
-use crate::{
-    codec::{FieldTable, FieldValue, ShortString},
-    protocol::content::Message,
-    short,
-};
-
-/// A published message, one for all the queues it reached.
-#[derive(Debug)]
-pub struct Stored {
-    /// The exchange it was published to. CONS-10
-    pub exchange: ShortString,
-    /// The key it was published with. CONS-10
-    pub routing_key: ShortString,
-    /// Properties and body.
-    pub message: Message,
-    /// The property `expiration`: how long it may wait, at most.
-    pub expiration: Option<Duration>,
-    /// What it counts for, taken off when the last queue lets go of it.
-    pub share: Share,
-}
-
-/// A message in its place in one queue.
-#[derive(Debug, Clone)]
-pub struct Queued {
-    stored: Arc<Stored>,
-    position: u64,
-    deadline: Option<Instant>,
-    returns: u32,
-}
-
-impl Queued {
-    /// What was published.
-    pub fn stored(&self) -> &Stored {
-        &self.stored
-    }
-
-    /// Whether it was delivered before and came back. CONS-19
-    pub fn is_redelivered(&self) -> bool {
-        self.returns > 0
-    }
-
-    /// The message as it is sent, with the number of its returns in `x-delivery-count` if `counted`.
-    ///
-    /// RabbitMQ: quorum queues do so. A header of that name from the publisher is not to be trusted, and replaced.
-    pub fn message(&self, counted: bool) -> Message {
-        const COUNT: ShortString = short!("x-delivery-count");
-        let mut message = self.stored.message.clone();
-        if counted {
-            let headers = message.properties.headers.get_or_insert_default();
-            headers.0.retain(|(name, _)| *name != COUNT);
-            headers.insert(COUNT, FieldValue::I64(self.returns.into()));
-        }
-        message
-    }
-
-    fn octets(&self) -> usize {
-        self.stored.message.body.len()
-    }
-}
+use crate::codec::{FieldTable, ShortString};
 
 /// The messages of a queue that nobody holds.
 #[derive(Debug, Default)]
@@ -127,12 +74,10 @@ impl Ready {
         Some(message)
     }
 
-    /// Drops from the head as long as `is_spent` says so; what stands behind a message that may stay is not looked
-    /// at. CONS-23
-    fn drop_while(&mut self, is_spent: impl Fn(&Self, &Queued) -> bool) {
-        while self.head().is_some_and(|head| is_spent(self, head)) {
-            self.pop();
-        }
+    /// Takes the head if `is_spent` says so; what stands behind a message that may stay is not looked at. CONS-23
+    fn pop_if(&mut self, is_spent: impl Fn(&Self, &Queued) -> bool) -> Option<Queued> {
+        let spent = self.head().is_some_and(|head| is_spent(self, head));
+        if spent { self.pop() } else { None }
     }
 }
 
@@ -180,23 +125,30 @@ pub struct Queue {
     pub declaration: Declaration,
     /// Who takes from it.
     pub consumers: Consumers,
+    /// When somebody will look at it without being asked: its place in the vhost's timers.
+    pub timer: Option<Instant>,
     ready: Ready,
+    dead: Vec<Dead>,
     unacked: usize,
     next_position: u64,
+    used: Instant,
     _share: Share,
 }
 
 impl Queue {
     /// An empty queue; `share` is what it costs beside its messages and consumers.
-    pub fn new(id: QueueId, declaration: Declaration, share: Share) -> Self {
+    pub fn new(id: QueueId, declaration: Declaration, share: Share, now: Instant) -> Self {
         Self {
             id,
             declaration,
             _share: share,
             consumers: Consumers::default(),
+            timer: None,
             ready: Ready::default(),
+            dead: Vec::new(),
             unacked: 0,
             next_position: 0,
+            used: now,
         }
     }
 
@@ -216,8 +168,13 @@ impl Queue {
         let over = |limit: Option<usize>, octets| limit.is_some_and(|limit| octets > limit);
         let full = over(settings.max_length, self.ready.len() + 1)
             || over(settings.max_octets, self.ready.octets + body);
-        if full && settings.overflow == Overflow::RejectPublish {
-            return false;
+        match settings.overflow {
+            Overflow::RejectPublish if full => return false,
+            Overflow::RejectPublishDeadLetter if full => {
+                self.bury(stored, Reason::MaxLength);
+                return false;
+            }
+            _ => {}
         }
         let wait = [settings.ttl, stored.expiration]
             .into_iter()
@@ -242,8 +199,7 @@ impl Queue {
         now: Instant,
         can_take: impl FnMut(&Consumer) -> bool,
     ) -> Option<(Consumer, Queued)> {
-        self.ready
-            .drop_while(|_, head| head.deadline.is_some_and(|deadline| deadline < now));
+        self.expire(|deadline| deadline < now);
         self.ready.head()?;
         let consumer = self.consumers.next_turn(can_take)?;
         let message = self.ready.pop()?;
@@ -260,14 +216,27 @@ impl Queue {
 
     /// Drops from the head what has expired, and what is too much for a queue that drops its head.
     pub fn sweep(&mut self, now: Instant) {
-        self.ready
-            .drop_while(|_, head| head.deadline.is_some_and(|deadline| deadline <= now));
-        let settings = &self.declaration.settings;
-        if settings.overflow == Overflow::DropHead {
-            let over = |limit: Option<usize>, octets| limit.is_some_and(|limit| octets > limit);
-            self.ready.drop_while(|ready, _| {
-                over(settings.max_length, ready.len()) || over(settings.max_octets, ready.octets)
-            });
+        self.expire(|deadline| deadline <= now);
+        let Settings {
+            overflow: Overflow::DropHead,
+            max_length,
+            max_octets,
+            ..
+        } = self.declaration.settings
+        else {
+            return;
+        };
+        let over = |limit: Option<usize>, octets| limit.is_some_and(|limit| octets > limit);
+        let over = |ready: &Ready| over(max_length, ready.len()) || over(max_octets, ready.octets);
+        while let Some(message) = self.ready.pop_if(|ready, _| over(ready)) {
+            self.bury(message.stored, Reason::MaxLength);
+        }
+    }
+
+    fn expire(&mut self, is_over: impl Fn(Instant) -> bool) {
+        let is_late = |head: &Queued| head.deadline.is_some_and(&is_over);
+        while let Some(late) = self.ready.pop_if(|_, head| is_late(head)) {
+            self.bury(late.stored, Reason::Expired);
         }
     }
 
@@ -279,13 +248,63 @@ impl Queue {
         }
     }
 
+    /// A message taken from here is not wanted: reject or nack without requeue. ACK-7
+    pub fn reject(&mut self, consumer: Option<ConsumerId>, message: Queued) {
+        self.settle(consumer);
+        self.bury(message.stored, Reason::Rejected);
+    }
+
     /// A message taken from here comes back to its old place, and counts as redelivered. CONS-19, CONS-20
+    ///
+    /// From a quorum queue it may have come back once too often.
     pub fn put_back(&mut self, consumer: Option<ConsumerId>, message: Queued) {
         self.settle(consumer);
-        self.ready.put_back(Queued {
-            returns: message.returns.saturating_add(1),
-            ..message
-        });
+        let returns = message.returns.saturating_add(1);
+        let limit = self.declaration.settings.delivery_limit;
+        if limit.is_some_and(|limit| returns > limit) {
+            return self.bury(message.stored, Reason::DeliveryLimit);
+        }
+        self.ready.put_back(Queued { returns, ..message });
+    }
+
+    /// A message has died here. Most queues want to hear no more of it.
+    fn bury(&mut self, message: Arc<Stored>, reason: Reason) {
+        if let Some(letters) = self.declaration.settings.dead_letters.clone() {
+            self.dead.push(Dead {
+                message,
+                reason,
+                queue: self.id.name.clone(),
+                letters,
+            });
+        }
+    }
+
+    /// What has died here and is to be sent on, in the order of the deaths.
+    pub fn take_dead(&mut self) -> Vec<Dead> {
+        std::mem::take(&mut self.dead)
+    }
+
+    /// It was declared or asked for a message, or its last consumer has left: `x-expires` counts from here.
+    pub fn touch(&mut self, now: Instant) {
+        self.used = now;
+    }
+
+    /// Until when it stays if nobody uses it.
+    fn unused_until(&self) -> Option<Instant> {
+        let wait = self.declaration.settings.expires?;
+        let until = self.used.checked_add(wait);
+        until.filter(|_| self.consumers.is_empty())
+    }
+
+    /// Whether nobody has used it for as long as `x-expires` says.
+    pub fn is_forgotten(&self, now: Instant) -> bool {
+        self.unused_until().is_some_and(|until| until <= now)
+    }
+
+    /// When its head expires, or the queue itself, whichever comes first.
+    pub fn due(&self) -> Option<Instant> {
+        let head = self.ready.head().and_then(|head| head.deadline);
+        [head, self.unused_until()].into_iter().flatten().min()
     }
 
     /// Drops the messages that are ready, and says how many; those that somebody holds stay with them. QUEUE-15

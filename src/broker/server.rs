@@ -7,12 +7,15 @@
 //!                                 all its outputs
 //! ```
 //!
+//! Beside the listener somebody watches the clock: what expires in a queue has to go when nobody says anything.
+//!
 //! Read next: `session`, what a connection's task does.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 
@@ -20,17 +23,19 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, duplex, split},
     net::{TcpListener, ToSocketAddrs},
     sync::watch,
-    task::JoinSet,
-    time::timeout,
+    task::{JoinSet, yield_now},
+    time::{Instant, sleep_until, timeout},
 };
 use tracing::{Instrument, debug_span, info, warn};
 
 use super::{
-    session::{Session, Shared, now},
+    queue::QueueStats,
+    session::{Session, Shared, State, now},
     vhost::VhostOptions,
 };
 use crate::{
     client::{self, ConnectOptions},
+    codec::ShortString,
     driver::drive,
     protocol::{BODY_LIMIT, Connection as Core, Credentials, ServerConfig, Tuning},
     short,
@@ -95,19 +100,20 @@ impl BrokerOptions {
 /// let broker = Broker::start().await?; // ready, on a port of its own
 /// let connection = Connection::open(&broker.uri()).await?;
 /// connection.close().await?;
-/// broker.shutdown().await;
+/// broker.stop().await;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Dropped, it tells its clients 320 and goes; [`shutdown`](Self::shutdown) also waits until they have heard it.
+/// Dropped, it tells its clients 320 and goes; [`stop`](Self::stop) also waits until they have heard it. A test may then
+/// [`bind`](Self::bind) another to the same address, which knows nothing of this one's queues, durable or not.
 #[derive(Debug)]
 pub struct Broker {
     shared: Arc<Shared>,
     address: SocketAddr,
     /// Dropped with the broker, which ends the listener.
-    stop: watch::Sender<()>,
+    alive: watch::Sender<()>,
     /// Every task of the broker holds one of these.
     running: watch::Sender<()>,
 }
@@ -135,14 +141,24 @@ impl Broker {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::new(options));
-        let (stop, stopping) = watch::channel(());
+        let (alive, stopping) = watch::channel(());
         let running = watch::Sender::new(());
         let span = debug_span!("broker", %address);
-        tokio::spawn(listen(listener, shared.clone(), stopping, running.clone()).instrument(span));
+        let (listen, watch_the_clock) = (
+            listen(listener, shared.clone(), stopping, running.clone()),
+            watch_the_clock(shared.clone()),
+        );
+        let serve = async {
+            tokio::select! {
+                () = listen => {}
+                () = watch_the_clock => {}
+            }
+        };
+        tokio::spawn(serve.instrument(span));
         Ok(Self {
             shared,
             address,
-            stop,
+            alive,
             running,
         })
     }
@@ -188,19 +204,54 @@ impl Broker {
         client::Connection::over(reader, writer, options).await
     }
 
-    /// A look at one queue: messages ready and unacknowledged, consumers.
-    pub fn queue(&self, name: &str) -> Option<super::QueueStats> {
-        self.shared.state().vhost.queue(name)
+    /// A look at one queue: messages ready and unacknowledged, consumers. What has expired by now is not among them.
+    pub fn queue(&self, name: &str) -> Option<QueueStats> {
+        self.state_now().vhost.queue(name)
     }
 
-    /// Tells every client 320 `CONNECTION_FORCED` (CLOSE-15) and waits until they have hung up, 5 s at most.
+    /// The same for all queues there are, by their names.
+    pub fn queues(&self) -> BTreeMap<ShortString, QueueStats> {
+        let state = self.state_now();
+        let queues = state.vhost.queues();
+        queues.map(|(name, stats)| (name.clone(), stats)).collect()
+    }
+
+    fn state_now(&self) -> MutexGuard<'_, State> {
+        let mut state = self.shared.state();
+        state.tick();
+        state
+    }
+
+    /// Blocks whoever publishes from now on, as if memory were low: it is told `connection.blocked` with this reason, cut
+    /// to 255 octets, if it announced that it understands, and is not read any more (BLOCK-1, BLOCK-2). RabbitMQ's own
+    /// reason is `low on memory`.
+    pub fn block(&self, reason: &str) {
+        let mut state = self.shared.state();
+        state.vhost.block(ShortString::truncated(reason));
+    }
+
+    /// Ends [`block`](Self::block): what was published meanwhile comes in. BLOCK-1
+    pub fn unblock(&self) {
+        let mut state = self.shared.state();
+        state.vhost.unblock(now());
+        state.dispatch();
+    }
+
+    /// Closes every connection with 320 `CONNECTION_FORCED` and this reason behind it, as an operator does. The broker
+    /// goes on, and clients may come back at once. CLOSE-15
+    pub fn close_connections(&self, reason: &str) {
+        self.shared.state().close_all(reason);
+    }
+
+    /// Tells every client 320 `CONNECTION_FORCED` (CLOSE-15) and waits until they have hung up, 5 s at most. Then the
+    /// address is free.
     ///
     /// # Cancel safety
-    /// A dropped future shuts the broker down without waiting.
-    pub async fn shutdown(self) {
-        let Self { stop, running, .. } = self;
+    /// A dropped future stops the broker without waiting.
+    pub async fn stop(self) {
+        let Self { alive, running, .. } = self;
         let mut stopped = running.subscribe();
-        drop((stop, running));
+        drop((alive, running));
         let _ = timeout(SHUTDOWN_LIMIT, stopped.changed()).await; // an error is the end
     }
 }
@@ -253,6 +304,24 @@ async fn listen(
     let all = async { while connections.join_next().await.is_some() {} };
     if timeout(SHUTDOWN_LIMIT, all).await.is_err() {
         info!("some clients did not hang up; their connections are dropped");
+    }
+}
+
+/// Tells the vhost the time whenever it wants to know it.
+async fn watch_the_clock(shared: Arc<Shared>) {
+    loop {
+        let due = shared.state().tick();
+        yield_now().await; // a great many dead letters are due at once, again and again
+        let due = async {
+            match due {
+                Some(due) => sleep_until(Instant::from_std(due)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => {}
+            () = shared.hurry.notified() => {}
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant as StdInstant},
+    time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::{
@@ -22,7 +22,7 @@ use super::{
     vhost::{ConnectionId, Output, Vhost},
 };
 use crate::{
-    codec::{Method, MethodId, ReplyCode},
+    codec::{Method, MethodId, ReplyCode, ShortString},
     driver::{Application, HIGH_WATER},
     protocol::{CloseReason, Connection as Core, Event},
     short,
@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(super) struct Shared {
     pub(super) options: BrokerOptions,
     state: Mutex<State>,
+    /// Rings when the vhost wants to be told the time earlier than it had said.
+    pub(super) hurry: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -42,28 +44,42 @@ pub(super) struct State {
     pub(super) vhost: Vhost,
     inboxes: HashMap<ConnectionId, mpsc::UnboundedSender<Order>>,
     last: u64,
+    /// When the vhost is told the time next, whatever happens.
+    due: Option<StdInstant>,
+    hurry: Arc<Notify>,
     /// Whoever comes now is sent away.
     stopping: bool,
 }
 
 /// What a connection's task is to do.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant)] // nearly all are outputs, and a box would cost an allocation for each
 pub(super) enum Order {
     Output(Output),
-    Shutdown,
+    /// Say `connection.close` 320, and why. CLOSE-15
+    Close(Arc<str>),
 }
+
+const SHUTDOWN: &str = "broker forced connection closure with reason 'shutdown'";
 
 impl Shared {
     pub(super) fn new(options: BrokerOptions) -> Self {
-        let vhost = Vhost::new(short!("/"), options.vhost.clone());
+        let mut vhost = Vhost::new(short!("/"), options.vhost.clone());
+        let today = SystemTime::now().duration_since(UNIX_EPOCH);
+        vhost.date(now(), today.unwrap_or_default().as_secs());
+        let hurry = Arc::new(Notify::new());
         let state = Mutex::new(State {
             vhost,
             inboxes: HashMap::new(),
             last: 0,
+            due: None,
+            hurry: hurry.clone(),
             stopping: false,
         });
-        Self { options, state }
+        Self {
+            options,
+            state,
+            hurry,
+        }
     }
 
     /// A panic elsewhere while the lock was held must not stop the other connections (ERR-6).
@@ -76,18 +92,39 @@ impl State {
     /// Tells every connection to say goodbye, and those as well whose task has yet to begin.
     pub(super) fn stop(&mut self) {
         self.stopping = true;
+        self.close_all(SHUTDOWN);
+    }
+
+    /// Tells every connection to say goodbye for this reason.
+    pub(super) fn close_all(&mut self, reason: &str) {
+        let reason = Arc::<str>::from(reason);
         for inbox in self.inboxes.values() {
-            let _ = inbox.send(Order::Shutdown);
+            let _ = inbox.send(Order::Close(reason.clone()));
         }
     }
 
-    /// Puts what is to be done into the queues of those who have to do it.
-    fn dispatch(&mut self) {
+    /// Puts what is to be done into the queues of those who have to do it, and sees to it that the vhost hears the time
+    /// when it wants to.
+    pub(super) fn dispatch(&mut self) {
         while let Some((connection, output)) = self.vhost.poll_output() {
             if let Some(inbox) = self.inboxes.get(&connection) {
                 let _ = inbox.send(Order::Output(output)); // its task may be ending: the vhost hears of it next
             }
         }
+        let due = self.vhost.deadline();
+        if due.is_some_and(|due| self.due.is_none_or(|set| due < set)) {
+            self.due = due;
+            self.hurry.notify_one();
+        }
+    }
+
+    /// Tells the vhost the time, and returns when it wants to know it again. A queue that makes us panic is not looked
+    /// at again, and costs no other (ERR-6).
+    pub(super) fn tick(&mut self) -> Option<StdInstant> {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.vhost.tick(now())));
+        self.dispatch();
+        self.due = self.vhost.deadline();
+        self.due
     }
 }
 
@@ -102,6 +139,10 @@ pub(super) struct Session {
     inbox: mpsc::UnboundedReceiver<Order>,
     /// Octets of contents that were handed to the core and may not be in the socket yet.
     unsent: usize,
+    /// It has published while memory is low, and is not read until there is more of it. BLOCK-2
+    blocked: bool,
+    /// It announced the capability `connection.blocked`. CONN-8
+    hears_of_blocking: bool,
     patience: Duration,
     bell: Arc<Notify>,
 }
@@ -113,7 +154,7 @@ impl Session {
         state.last += 1;
         let id = ConnectionId(state.last);
         if state.stopping {
-            let _ = sender.send(Order::Shutdown);
+            let _ = sender.send(Order::Close(SHUTDOWN.into()));
         }
         state.inboxes.insert(id, sender);
         drop(state);
@@ -122,6 +163,8 @@ impl Session {
             shared,
             inbox,
             unsent: 0,
+            blocked: false,
+            hears_of_blocking: false,
             patience: PATIENCE,
             bell: Arc::new(Notify::new()),
         }
@@ -148,13 +191,12 @@ impl Session {
     }
 
     fn obey(&mut self, core: &mut Core, order: Order) {
-        let Order::Output(output) = order else {
-            let text = "broker forced connection closure with reason 'shutdown'";
-            return core.close(&CloseReason::new(
-                ReplyCode::CONNECTION_FORCED,
-                text,
-                MethodId::NONE,
-            ));
+        let output = match order {
+            Order::Output(output) => output,
+            Order::Close(why) => {
+                let forced = ReplyCode::CONNECTION_FORCED;
+                return core.close(&CloseReason::new(forced, &why, MethodId::NONE));
+            }
         };
         self.unsent += output.octets();
         let done = match output {
@@ -174,9 +216,24 @@ impl Session {
                 core.close(&CloseReason { code, text, method });
                 Ok(())
             }
+            Output::Blocked(reason) => {
+                self.block(core, Some(reason));
+                Ok(())
+            }
+            Output::Unblocked => {
+                self.block(core, None);
+                Ok(())
+            }
         };
         if let Err(violation) = done {
             debug!(%violation, "not sent: the channel has closed in between");
+        }
+    }
+
+    fn block(&mut self, core: &mut Core, reason: Option<ShortString>) {
+        self.blocked = reason.is_some();
+        if self.hears_of_blocking {
+            core.announce(reason);
         }
     }
 }
@@ -200,6 +257,7 @@ impl Application for Session {
                 if let Some(interval) = opened.tuning.heartbeat() {
                     self.patience = 2 * interval;
                 }
+                self.hears_of_blocking = opened.peer_can("connection.blocked");
                 let notify_cancel = opened.peer_can("consumer_cancel_notify");
                 self.tell(core, |vhost, id| {
                     vhost.connect(id, opened.user, notify_cancel);
@@ -227,13 +285,13 @@ impl Application for Session {
         }
     }
 
-    /// A client that does not read its replies is not read either.
+    /// A client that does not read its replies is not read either, nor is one that is blocked.
     fn has_room(&mut self, unsent: usize) -> bool {
-        unsent < HIGH_WATER
+        unsent < HIGH_WATER && !self.blocked
     }
 
     fn bell(&self) -> Arc<Notify> {
-        self.bell.clone() // never rung: what makes room is a write, which wakes the driver anyway
+        self.bell.clone() // never rung: what makes room is a write or an order, which wake the driver anyway
     }
 
     /// The watch on its heartbeats pauses while a client that does not read is not read, so its silence tells nothing.
@@ -244,9 +302,8 @@ impl Application for Session {
     fn on_flushed(&mut self) {
         if self.unsent > 0 {
             let mut state = self.shared.state();
-            state
-                .vhost
-                .sent(self.id, std::mem::take(&mut self.unsent), now());
+            let sent = std::mem::take(&mut self.unsent);
+            state.vhost.sent(self.id, sent, now());
             state.dispatch();
         }
     }

@@ -86,7 +86,7 @@ mod tests {
         assert!(first.broker.is_some() && second.broker.is_none());
         let connection = Connection::connect(second.address).await.unwrap();
         let cause = async {
-            first.broker.unwrap().shutdown().await;
+            first.broker.unwrap().stop().await;
             connection.closed().await
         };
         assert_eq!(

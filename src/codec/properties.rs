@@ -151,9 +151,8 @@ const CONTINUATION: u16 = 1;
 impl ContentHeader {
     /// Octets of the payload.
     pub fn encoded_len(&self) -> usize {
-        let mut count = Count::default();
-        self.encode_to(&mut count);
-        count.0
+        const BEFORE: usize = 2 + 2 + 8 + 2; // class-id, weight, body-size, flags
+        BEFORE + self.properties.encoded_len()
     }
 
     pub(crate) fn encode(&self, out: &mut BytesMut) {
@@ -192,6 +191,13 @@ impl ContentHeader {
 }
 
 impl Properties {
+    /// Octets of those that are present, on the wire.
+    pub fn encoded_len(&self) -> usize {
+        let mut count = Count::default();
+        self.write(&mut ArgWriter::new(&mut count));
+        count.0
+    }
+
     /// A copy that shares no octet with the buffer it was read from.
     #[must_use]
     pub fn into_owned(mut self) -> Self {

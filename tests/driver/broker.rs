@@ -143,7 +143,7 @@ async fn a_shutdown_reaches_everyone() {
     }
     let mut opening = TcpStream::connect(broker.address()).await.unwrap();
     let started = Instant::now();
-    broker.shutdown().await;
+    broker.stop().await;
     assert!(
         started.elapsed() < Duration::from_secs(4),
         "nobody had to be waited for"

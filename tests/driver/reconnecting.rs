@@ -89,7 +89,7 @@ async fn a_call_in_flight_is_lost_at_once_and_an_idempotent_one_is_sent_again() 
     let again = call(patiently.idempotent());
     let first = one.request().await;
 
-    one.broker.shutdown().await;
+    one.broker.stop().await;
     let lost = timeout(PATIENCE / 2, once).await.expect("at once").unwrap();
     assert!(
         matches!(
@@ -137,7 +137,7 @@ async fn a_later_attempt_does_not_take_back_what_an_earlier_one_may_have_done() 
     let options = CallOptions::within(PATIENCE).idempotent();
     let played = async {
         one.request().await;
-        one.broker.shutdown().await;
+        one.broker.stop().await;
     };
     let (outcome, ()) = tokio::join!(rpc.call_with(options, "q", "x"), played);
     assert!(
@@ -162,7 +162,7 @@ async fn a_broker_that_comes_back_is_found_again() {
         .unwrap();
     let mut state = rpc.state();
     for _ in 0..3 {
-        place.broker.shutdown().await;
+        place.broker.stop().await;
         let down = state
             .wait_for(|state| matches!(state, ConnectionState::Reconnecting { .. }))
             .await;
@@ -235,7 +235,7 @@ async fn a_client_on_a_given_connection_ends_with_it() {
 async fn the_first_connection_must_succeed() {
     let place = Place::start("127.0.0.1:0").await;
     let address = place.address();
-    place.broker.shutdown().await;
+    place.broker.stop().await;
     assert!(
         RpcClient::connect(format!("amqp://{address}").as_str())
             .await

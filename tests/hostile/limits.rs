@@ -135,7 +135,8 @@ fn option(name: &str) -> Option<u64> {
             broker.handshake_timeout.as_secs()
         }
         "BrokerOptions::max_connections" => broker.max_connections as u64,
-        "VhostOptions::max_queued_octets" => vhost.max_queued_octets as u64,
+        "VhostOptions::memory_limit" => vhost.memory_limit as u64,
+        "VhostOptions::entry_limit" => vhost.entry_limit as u64,
         "VhostOptions::max_consumers" => vhost.max_consumers as u64,
         "VhostOptions::max_unacked" => vhost.max_unacked as u64,
         "VhostOptions::max_unsent_octets" => vhost.max_unsent_octets as u64,

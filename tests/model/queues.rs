@@ -1,9 +1,10 @@
 //! A reference model of queues, and the broker's brain that it is compared with.
 //!
-//! A queue of the model is a list of numbers in the order in which they were published. What is handed out comes off
-//! its head; what is returned is put back among those that are there, by its number; and that is all. The [`Vhost`]
-//! may choose *who* gets the head, so the model does not predict it: it checks that whoever got it was allowed to, and
-//! that nothing is left lying that somebody could have taken.
+//! A queue of the model is a list of numbers in the order in which they came to it. What is handed out comes off its
+//! head; what is returned is put back among those that are there, by its number; what one of the two queues loses by a
+//! reject comes to the other as something new (DLX-1); and that is all. The [`Vhost`] may choose *who* gets the head,
+//! so the model does not predict it: it checks that whoever got it was allowed to, and that nothing is left lying that
+//! somebody could have taken.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,6 +22,10 @@ use amqp_rpc::{
 };
 
 const QUEUES: [ShortString; 2] = [short!("a"), short!("b")];
+
+/// The first queue sends what is rejected to the second, which lets it go. DLX-1
+const DYING: usize = 0;
+const DEAD: usize = 1;
 
 /// Two channels on each of two connections. The first one has announced `consumer_cancel_notify`. CONS-17
 const LANES: [(u64, u16); 4] = [(1, 1), (1, 2), (2, 1), (2, 2)];
@@ -97,8 +102,10 @@ pub(crate) enum Mistake {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Item {
-    /// Its place among all that were ever published.
+    /// Its place among all that ever came to a queue.
     number: u64,
+    /// What it says: its number when it was published.
+    body: u64,
     redelivered: bool,
 }
 
@@ -215,10 +222,15 @@ impl World {
     }
 
     fn declare(&mut self, queue: usize) {
-        let declare = QueueDeclare {
+        let mut declare = QueueDeclare {
             queue: QUEUES[queue].clone(),
             ..QueueDeclare::default()
         };
+        if queue == DYING {
+            let arguments = &mut declare.arguments;
+            arguments.insert(short!("x-dead-letter-exchange"), "");
+            arguments.insert(short!("x-dead-letter-routing-key"), "b");
+        }
         self.say(PUBLISHER, declare, &["9/1 queue.declare-ok"]);
     }
 
@@ -269,12 +281,18 @@ impl World {
         self.compare();
     }
 
-    fn publish(&mut self, queue: usize) {
+    /// Something new for a queue.
+    fn arrive(&mut self, queue: usize, body: Option<u64>) {
         self.published += 1;
         self.queues[queue].ready.push_back(Item {
             number: self.published,
+            body: body.unwrap_or(self.published),
             redelivered: false,
         });
+    }
+
+    fn publish(&mut self, queue: usize) {
+        self.arrive(queue, None);
         let publish = BasicPublish {
             routing_key: QUEUES[queue].clone(),
             ..BasicPublish::default()
@@ -345,7 +363,7 @@ impl World {
         else {
             panic!("{item:?} is there to be had");
         };
-        assert_eq!(message.body, item.number.to_string());
+        assert_eq!(message.body, item.body.to_string());
         assert_eq!(ok.redelivered, item.redelivered);
         assert_eq!(ok.message_count as usize, left);
         self.hold(lane, ok.delivery_tag, queue, item, no_ack, None);
@@ -357,8 +375,10 @@ impl World {
             held.tag == tag || multiple && (tag == 0 || held.tag < tag) // ACK-4, ACK-5
         });
         self.lanes[lane].held = held;
-        if how == How::Requeue {
-            self.requeue(settled);
+        match how {
+            How::Ack => {}
+            How::Drop => self.reject(settled),
+            How::Requeue => self.requeue(settled),
         }
         let delivery_tag = DeliveryTag(tag);
         let requeue = how == How::Requeue;
@@ -388,6 +408,15 @@ impl World {
             let queue = &mut self.queues[held.queue];
             if queue.generation == held.generation {
                 queue.put_back(held.item);
+            }
+        }
+    }
+
+    /// ACK-7, DLX-1: in the order of their delivery tags.
+    fn reject(&mut self, held: Vec<Held>) {
+        for held in held {
+            if held.queue == DYING && held.generation == self.queues[DYING].generation {
+                self.arrive(DEAD, Some(held.item.body));
             }
         }
     }
@@ -566,6 +595,7 @@ impl World {
                     format!("{id}/{channel} channel.close {code}")
                 }
                 Output::CloseConnection { code, .. } => format!("{id} connection.close {code}"),
+                Output::Blocked(_) | Output::Unblocked => format!("{id} is blocked, or no longer"),
             };
             assert_eq!(Some(&line.as_str()), expected.next());
         }
@@ -592,11 +622,10 @@ impl World {
             .ready
             .pop_front()
             .expect("a message that is ready");
-        assert_eq!(
-            message.body,
-            item.number.to_string(),
-            "the head of the queue"
-        );
+        assert_eq!(message.body, item.body.to_string(), "the head of the queue");
+        let headers = message.properties.headers.as_ref();
+        let died = headers.is_some_and(|headers| headers.get("x-death").is_some());
+        assert_eq!(died, item.body != item.number, "DLX-2");
         assert_eq!(deliver.redelivered, item.redelivered, "redelivered");
         assert_eq!(
             (&deliver.exchange, &deliver.routing_key),

@@ -20,7 +20,6 @@
 
 mod builtin_only;
 mod docs;
-mod rabbitmq_only;
 #[path = "../support/raw.rs"]
 mod raw;
 mod world;
@@ -133,6 +132,21 @@ scenarios! {
         delivery_tag_is_good_once
         ack_after_the_queue_is_gone
         quorum_queue_counts_deliveries;
+    dying:
+        head_expires_by_itself
+        rejected_message_is_sent_on
+        expired_message_is_sent_on
+        message_expires_when_it_is_returned
+        full_queue_sends_on
+        quorum_queue_has_a_delivery_limit
+        delivery_limit_by_default
+        same_death_is_counted
+        cycle_is_broken
+        keys_of_a_dead_letter
+        dead_letters_are_routed
+        order_of_dead_letters
+        rejected_requests_are_sent_on
+        unused_queue_expires;
     connection:
         handshake
         wrong_password

@@ -40,7 +40,7 @@ enum Kind {
 pub async fn on_builtin<F: Future<Output = ()> + Send + 'static>(scenario: fn(World) -> F) {
     let broker = Broker::start().await.expect("a port");
     play(&broker.uri(), scenario).await;
-    broker.shutdown().await;
+    broker.stop().await;
 }
 
 /// Runs the same scenario on the broker that `AMQP_TEST_URL` names.

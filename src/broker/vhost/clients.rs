@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use super::{ConnectionId, Lane, Output, weight};
+use super::{ConnectionId, Lane, Output, memory::Held, output::weight};
 use crate::{
     broker::{
         consumers::{Consumer, ConsumerId},
         fault::Fault,
-        queue::{QueueId, Queued},
+        queue::QueueId,
+        stored::Queued,
     },
     codec::{
         BasicCancel, BasicDeliver, ChannelId, ConsumerTag, DeliveryTag, Method, ReplyCode,
@@ -26,6 +27,8 @@ pub(super) struct Connection {
     /// The queues that end with it. QUEUE-6
     pub(super) exclusive_queues: BTreeSet<ShortString>,
     pub(super) channels: BTreeMap<ChannelId, Channel>,
+    /// It is blocked, and this waits until it no longer is. BLOCK-2
+    pub(super) held: Vec<Held>,
     unsent: usize,
 }
 
@@ -114,6 +117,7 @@ impl Clients {
             notify_cancel,
             exclusive_queues: BTreeSet::new(),
             channels: BTreeMap::new(),
+            held: Vec::new(),
             unsent: 0,
         };
         self.connections.insert(id, connection);

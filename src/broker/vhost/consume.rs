@@ -1,6 +1,6 @@
 //! Class basic, what is taken from queues: consume, cancel, get, qos.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use super::{
     Lane, Vhost,
@@ -73,7 +73,7 @@ impl Vhost {
         let resource = self.queue_resource(&name);
         let id = ConsumerId(self.next_number());
         let share = self
-            .account
+            .entries
             .take_entry(&[&name, &tag.0], &FieldTable::EMPTY)?;
         let channel = self.clients.channel(lane)?;
         let (prefetch, shared) = (channel.prefetch, channel.shared_prefetch > 0);
@@ -108,12 +108,17 @@ impl Vhost {
     }
 
     /// What the consumer holds stays with its channel (CONS-13); an unknown tag is no error (CONS-15).
-    pub(super) fn basic_cancel(&mut self, lane: Lane, cancel: BasicCancel) -> Result<(), Fault> {
+    pub(super) fn basic_cancel(
+        &mut self,
+        lane: Lane,
+        cancel: BasicCancel,
+        now: Instant,
+    ) -> Result<(), Fault> {
         let tag = cancel.consumer_tag;
         let subscription = self.clients.channel(lane)?.consumers.remove(&tag);
         self.cancel_replies(lane, &tag)?;
         if let Some(subscription) = subscription {
-            self.unsubscribe(&subscription);
+            self.unsubscribe(&subscription, now);
         }
         let ok = BasicCancelOk { consumer_tag: tag };
         self.clients.reply(lane, cancel.no_wait, ok);
@@ -134,8 +139,9 @@ impl Vhost {
                 format!("the channel holds {most} unacknowledged messages, and may not hold more");
             return Err(Fault::new(ReplyCode::RESOURCE_ERROR, text)); // SEC-8
         }
+        self.usable_queue(lane.connection, &name)?.touch(now);
+        self.pump(&name, now);
         let queue = self.usable_queue(lane.connection, &name)?;
-        queue.sweep(now);
         let Some(message) = queue.get(get.no_ack) else {
             self.clients.send(lane, BasicGetEmpty::default());
             return Ok(());
@@ -161,6 +167,7 @@ impl Vhost {
             ledger.push(unacked)
         };
         self.clients.send_content(lane, ok, content);
+        self.watch(&name);
         Ok(())
     }
 
@@ -187,5 +194,37 @@ impl Vhost {
         self.clients.send(lane, BasicQosOk {});
         self.recall(&consumers, now); // QOS-3: at once, existing consumers included
         Ok(())
+    }
+
+    /// Deliveries may go on for these consumers: back into line with them, and out with the messages.
+    pub(super) fn recall(&mut self, consumers: &[Subscription], now: Instant) {
+        let mut queues = BTreeSet::new();
+        for Subscription { queue, consumer } in consumers {
+            if let Some(found) = self.queues.get_mut(queue) {
+                found.consumers.recall(*consumer);
+                queues.insert(queue.clone());
+            }
+        }
+        self.pump_all(&queues, now);
+    }
+
+    pub(super) fn pump_all(&mut self, queues: &BTreeSet<ShortString>, now: Instant) {
+        for queue in queues {
+            self.pump(queue, now);
+        }
+    }
+
+    /// Hands out what is ready to those who can take it, then drops what may not stay, and sees to what expires next.
+    pub(super) fn pump(&mut self, queue: &ShortString, now: Instant) {
+        let Some(queue) = self.queues.get_mut(queue) else {
+            return;
+        };
+        let (clients, counted) = (&mut self.clients, queue.declaration.settings.quorum);
+        while let Some((consumer, message)) = queue.hand_out(now, |who| clients.can_take(who)) {
+            clients.deliver(consumer, &queue.id, counted, message);
+        }
+        queue.sweep(now);
+        self.dead.extend(queue.take_dead());
+        self.timers.set(queue);
     }
 }

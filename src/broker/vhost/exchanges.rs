@@ -50,7 +50,7 @@ impl Vhost {
         }
         resource.refuse_reserved()?;
         arguments::exchange_name(&declare.arguments, ALTERNATE, &resource)?;
-        let share = self.account.take_entry(&[&name], &declare.arguments)?;
+        let share = self.entries.take_entry(&[&name], &declare.arguments)?;
         let exchange = Exchange::declared(kind, declare, share);
         self.exchanges.insert(name, exchange);
         Ok(())
@@ -86,7 +86,7 @@ impl Vhost {
         self.bindable(&source, &bind.arguments)?;
         self.existing_exchange(&destination)?;
         let (key, arguments) = (bind.routing_key, bind.arguments.into_owned());
-        let share = self.account.take_entry(&[&destination, &key], &arguments)?;
+        let share = self.entries.take_entry(&[&destination, &key], &arguments)?;
         let destination = Destination::Exchange(destination);
         self.exchanges
             .bind(&source, destination, key, arguments, share);

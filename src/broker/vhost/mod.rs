@@ -1,13 +1,13 @@
 //! # The vhost: methods in, outputs out
 //!
 //! ```text
-//!            connect  open_channel  method  publish  sent  close_channel  disconnect
-//!               │          │          │        │       │         │            │
-//!               ▼          ▼          ▼        ▼       ▼         ▼            ▼
-//!            ┌──────────────────────────────────────────────────────────────────┐
-//!            │  Vhost: exchanges, queues, and what it knows of each connection  │
-//!            └────────────────────────────────┬─────────────────────────────────┘
-//!                                             ▼
+//!            connect  open_channel  method  publish  sent  close_channel  disconnect  tick
+//!               │          │          │        │       │         │            │        │
+//!               ▼          ▼          ▼        ▼       ▼         ▼            ▼        ▼
+//!            ┌───────────────────────────────────────────────────────────────────────────┐
+//!            │      Vhost: exchanges, queues, and what it knows of each connection       │
+//!            └─────────────────────────────────┬─────────────────────────────────────────┘
+//!                                              ▼
 //!                   poll_output, until None: (connection, what it has to send)
 //! ```
 //!
@@ -16,33 +16,39 @@
 //!
 //! `clients` is what it knows of each connection. Each other file beside this one is a class of methods or a part of one:
 //! `exchanges` and `queues` make and delete, `publish` routes, `consume` hands out, `settle` takes back, and
-//! `direct_reply` is the queue that is none.
+//! `direct_reply` is the queue that is none. What nobody asks for is in `timers`, `dead_letters` and `memory`.
 
 mod clients;
 mod consume;
+mod dead_letters;
 mod direct_reply;
 mod exchanges;
+mod memory;
+mod output;
 mod publish;
 mod queues;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{HashMap, VecDeque},
     time::Instant,
 };
 
-use self::clients::{Channel, Clients, Subscription};
+pub use self::output::Output;
+use self::{clients::Clients, memory::Alarm, timers::Timers};
 use super::{
     account::Account,
+    death::Dead,
     exchange::Exchanges,
     fault::{Fault, Resource},
     names::NameSource,
     queue::{Queue, QueueStats},
 };
 use crate::{
-    codec::{BasicPublish, ChannelId, FieldTable, Method, MethodId, ReplyCode, Scope, ShortString},
+    codec::{BasicPublish, ChannelId, Method, MethodId, Scope, ShortString},
     protocol::content::Message,
 };
 
@@ -59,75 +65,17 @@ pub struct Lane {
     pub channel: ChannelId,
 }
 
-/// What a connection has to do because of what happened in the vhost.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(clippy::large_enum_variant)] // the largest is the usual one: a box would cost an allocation per delivery
-pub enum Output {
-    /// Send a method without content.
-    Method {
-        /// The channel it goes to.
-        channel: ChannelId,
-        /// A reply, a confirm or a `basic.cancel`.
-        method: Method,
-    },
-    /// Send a method, its header and its bodies.
-    Content {
-        /// The channel it goes to.
-        channel: ChannelId,
-        /// `basic.deliver`, `basic.get-ok` or `basic.return`.
-        method: Method,
-        /// Properties and body.
-        message: Message,
-    },
-    /// A soft error: send `channel.close`. The vhost has forgotten the channel already. ERR-1
-    CloseChannel {
-        /// The channel to close.
-        channel: ChannelId,
-        /// The reply code.
-        code: ReplyCode,
-        /// RabbitMQ's text, not yet cut to 255 octets.
-        text: String,
-        /// The method that failed. ERR-3
-        method: MethodId,
-    },
-    /// A hard error: send `connection.close`. The vhost has forgotten the connection already. ERR-2
-    CloseConnection {
-        /// The reply code.
-        code: ReplyCode,
-        /// RabbitMQ's text, not yet cut to 255 octets.
-        text: String,
-        /// The method that failed. ERR-3
-        method: MethodId,
-    },
-}
-
-/// What a content counts for beside its body: about what its method, header and frame envelopes take.
-const DELIVERY_OVERHEAD: usize = 256;
-
-/// What a content counts for until it is sent. Its headers count by what they take in memory.
-fn weight(message: &Message) -> usize {
-    let headers = message.properties.headers.as_ref();
-    message.body.len() + DELIVERY_OVERHEAD + headers.map_or(0, FieldTable::memory)
-}
-
-impl Output {
-    /// What [`Vhost::sent`] has to be told once this is on the wire, in octets; 0 for what is not counted.
-    pub fn octets(&self) -> usize {
-        match self {
-            Self::Content { message, .. } => weight(message),
-            _ => 0,
-        }
-    }
-}
-
 /// What may differ from vhost to vhost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VhostOptions {
     /// Where the names of queues, consumers and direct replies come from.
     pub names: NameSource,
-    /// How much may be kept, in octets of memory: messages, ready or unacknowledged, and queues, exchanges, bindings
-    /// and consumers. A publish, a declare, a bind or a consume beyond it is 506. SEC-8
-    pub max_queued_octets: usize,
+    /// How much messages may take, ready or unacknowledged, in octets of memory. Once they take more, whoever publishes
+    /// is blocked. SEC-8, BLOCK-1
+    pub memory_limit: usize,
+    /// How much queues, exchanges, bindings and consumers may take, in octets of memory. A declare, a bind or a consume
+    /// beyond it is 506. SEC-8
+    pub entry_limit: usize,
     /// How much may wait for the socket of one connection, in octets of bodies and headers, before its consumers are
     /// given no more. SEC-10
     pub max_unsent_octets: usize,
@@ -142,7 +90,8 @@ impl Default for VhostOptions {
     fn default() -> Self {
         Self {
             names: NameSource::Random,
-            max_queued_octets: 1 << 30,
+            memory_limit: 1 << 30,
+            entry_limit: 256 << 20,
             max_unsent_octets: 1 << 20,
             max_consumers: 10_000,
             max_unacked: 65_535,
@@ -160,8 +109,17 @@ pub struct Vhost {
     clients: Clients,
     /// Who waits under each direct reply-to name. DRT-6
     reply_names: HashMap<ShortString, Lane>,
-    /// What everything that is kept here is paid for from.
-    account: Account,
+    /// What messages are paid for from, and what everything else is.
+    messages: Account,
+    entries: Account,
+    alarm: Alarm,
+    timers: Timers,
+    /// What has died and is to be sent on.
+    dead: VecDeque<Dead>,
+    /// Since when there are more of them than are sent on at once.
+    behind: Option<Instant>,
+    /// A moment, and how many seconds after 1970 it was.
+    calendar: Option<(Instant, u64)>,
     max_consumers: usize,
     last_number: u64,
 }
@@ -176,7 +134,13 @@ impl Vhost {
             queues: HashMap::new(),
             clients: Clients::new(options.max_unsent_octets, options.max_unacked),
             reply_names: HashMap::new(),
-            account: Account::new(options.max_queued_octets),
+            messages: Account::new(options.memory_limit),
+            entries: Account::new(options.entry_limit),
+            alarm: Alarm::default(),
+            timers: Timers::default(),
+            dead: VecDeque::new(),
+            behind: None,
+            calendar: None,
             max_consumers: options.max_consumers,
             last_number: 0,
         }
@@ -217,6 +181,7 @@ impl Vhost {
         if let Err(fault) = self.dispatch(lane, method, now) {
             self.fail(lane, id, fault, now);
         }
+        self.finish(now);
     }
 
     /// A `basic.publish` with its whole content. CONTENT-10
@@ -232,20 +197,31 @@ impl Vhost {
             connection,
             channel,
         };
-        if !self.clients.is_open(lane) {
-            return;
-        }
-        if let Err(fault) = self.basic_publish(lane, publish, message, now) {
+        self.admit(lane, publish, message, now);
+        self.finish(now);
+    }
+
+    fn take_in(&mut self, lane: Lane, publish: BasicPublish, message: Message, now: Instant) {
+        if self.clients.is_open(lane)
+            && let Err(fault) = self.basic_publish(lane, publish, message, now)
+        {
             self.fail(lane, BasicPublish::ID, fault, now);
         }
     }
 
     /// The channel is gone, whoever closed it: its consumers end and what it held goes back. CHAN-11
     pub fn close_channel(&mut self, connection: ConnectionId, channel: ChannelId, now: Instant) {
-        let lane = Lane {
-            connection,
-            channel,
-        };
+        self.drop_channel(
+            Lane {
+                connection,
+                channel,
+            },
+            now,
+        );
+        self.finish(now);
+    }
+
+    fn drop_channel(&mut self, lane: Lane, now: Instant) {
         if let Some(channel) = self.clients.remove_channel(lane) {
             self.abandon([channel], now);
         }
@@ -253,7 +229,13 @@ impl Vhost {
 
     /// The connection is gone: so are its channels and then its exclusive queues. QUEUE-6
     pub fn disconnect(&mut self, connection: ConnectionId, now: Instant) {
-        if let Some(connection) = self.clients.remove_connection(connection) {
+        self.drop_connection(connection, now);
+        self.finish(now);
+    }
+
+    fn drop_connection(&mut self, id: ConnectionId, now: Instant) {
+        if let Some(connection) = self.clients.remove_connection(id) {
+            self.alarm.forget(id);
             self.abandon(connection.channels.into_values(), now);
             for queue in connection.exclusive_queues {
                 self.remove_queue(&queue);
@@ -265,6 +247,13 @@ impl Vhost {
     pub fn sent(&mut self, connection: ConnectionId, octets: usize, now: Instant) {
         let consumers = self.clients.sent(connection, octets);
         self.recall(&consumers, now);
+        self.finish(now);
+    }
+
+    /// What is left to do whatever has happened: the dead are sent on, and who waits for memory may go on.
+    fn finish(&mut self, now: Instant) {
+        self.bury(now);
+        self.relieve(now);
     }
 
     /// The next thing to be done, and by whom. Call until `None` after every other call.
@@ -276,6 +265,13 @@ impl Vhost {
     pub fn queue(&self, name: &str) -> Option<QueueStats> {
         let name = ShortString::try_from(name).ok()?;
         self.queues.get(&name).map(Queue::stats)
+    }
+
+    /// A look into all of them.
+    pub fn queues(&self) -> impl Iterator<Item = (&ShortString, QueueStats)> {
+        self.queues
+            .iter()
+            .map(|(name, queue)| (name, queue.stats()))
     }
 
     /// One row per method. What is not here, class tx and all that only a broker may say, is 540 (TX-6).
@@ -294,7 +290,7 @@ impl Vhost {
             M::QueueDelete(m)       => self.queue_delete(lane, &m, now),
             M::BasicQos(m)          => self.basic_qos(lane, &m, now),
             M::BasicConsume(m)      => self.basic_consume(lane, &m, now),
-            M::BasicCancel(m)       => self.basic_cancel(lane, m),
+            M::BasicCancel(m)       => self.basic_cancel(lane, m, now),
             M::BasicGet(m)          => self.basic_get(lane, &m, now),
             M::BasicAck(m)          => self.basic_ack(lane, &m, now),
             M::BasicNack(m)         => self.basic_nack(lane, &m, now),
@@ -322,61 +318,14 @@ impl Vhost {
                     method,
                 };
                 self.clients.push(connection, output);
-                self.close_channel(connection, channel, now);
+                self.drop_channel(lane, now);
             }
             Scope::Connection => {
                 let output = Output::CloseConnection { code, text, method };
                 self.clients.push(connection, output);
-                self.disconnect(connection, now);
+                self.drop_connection(connection, now);
             }
         }
-    }
-
-    /// What closed channels leave behind. All their consumers end before anything is put back: a message must not go
-    /// from one channel of a dying connection to the next.
-    fn abandon(&mut self, channels: impl IntoIterator<Item = Channel>, now: Instant) {
-        let mut unacked = Vec::new();
-        for mut channel in channels {
-            unacked.extend(channel.unacked.drain().map(|(_, unacked)| unacked));
-            if let Some(replies) = channel.replies {
-                self.reply_names.remove(&replies.name);
-            }
-            for subscription in channel.consumers.values() {
-                self.unsubscribe(subscription);
-            }
-        }
-        let queues = self.put_back(unacked);
-        self.pump_all(&queues, now);
-    }
-
-    /// Deliveries may go on for these consumers: back into line with them, and out with the messages.
-    fn recall(&mut self, consumers: &[Subscription], now: Instant) {
-        let mut queues = BTreeSet::new();
-        for Subscription { queue, consumer } in consumers {
-            if let Some(found) = self.queues.get_mut(queue) {
-                found.consumers.recall(*consumer);
-                queues.insert(queue.clone());
-            }
-        }
-        self.pump_all(&queues, now);
-    }
-
-    fn pump_all(&mut self, queues: &BTreeSet<ShortString>, now: Instant) {
-        for queue in queues {
-            self.pump(queue, now);
-        }
-    }
-
-    /// Hands out what is ready to those who can take it, then drops what may not stay.
-    fn pump(&mut self, queue: &ShortString, now: Instant) {
-        let Some(queue) = self.queues.get_mut(queue) else {
-            return;
-        };
-        let (clients, counted) = (&mut self.clients, queue.declaration.settings.quorum);
-        while let Some((consumer, message)) = queue.hand_out(now, |who| clients.can_take(who)) {
-            clients.deliver(consumer, &queue.id, counted, message);
-        }
-        queue.sweep(now);
     }
 
     /// A number that no queue and no consumer of this vhost had before.

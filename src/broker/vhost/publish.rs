@@ -8,9 +8,9 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Lane, Vhost, clients::Unacked};
+use super::{Lane, Vhost, memory::cost};
 use crate::{
-    broker::{arguments::type_name, fault::Fault, queue::Stored},
+    broker::{arguments::type_name, fault::Fault, stored::Stored},
     codec::{
         BasicAck, BasicNack, BasicPublish, BasicReturn, ConfirmSelectOk, DeliveryTag, FieldTable,
         FieldValue, Properties, ReplyCode, ShortString,
@@ -24,15 +24,8 @@ use crate::{
 /// longer body came in several frames, which were joined in a place of their own.
 const COPY_BELOW: usize = 128 << 10;
 
-/// What a kept message takes beside what it is made of: the counts of those who share it, and its body's.
-const QUEUE_OVERHEAD: usize = size_of::<Stored>() + 64;
-
-/// What its place in each of the queues takes, or with the channel that holds it; such places come in lines that have
-/// room for twice as many as there are.
-const PLACE: usize = 2 * size_of::<(DeliveryTag, Unacked)>();
-
-/// Headers that name more routing keys; BCC is taken off before anybody sees it.
-const COPY_HEADERS: [&str; 2] = ["CC", "BCC"];
+/// So many more keys may the headers CC and BCC name together: each of them is matched with every binding. SEC-8
+const MOST_COPIES: usize = 1000;
 
 impl Vhost {
     /// Numbering begins with the next publish; selecting again changes nothing. CONF-1
@@ -60,10 +53,12 @@ impl Vhost {
         let expiration = message.properties.expiration.as_ref();
         let expiration = expiration.map(parse_expiration).transpose()?;
         check_delivery_mode(&message.properties)?;
-        let keys = routing_keys(&publish.routing_key, &mut message.properties)?;
+        let blind_keys = take_blind_keys(&mut message.properties)?;
+        let headers = message.properties.headers.as_ref();
+        let keys = all_keys(&publish.routing_key, headers, &blind_keys);
 
         let number = self.number_publish(lane)?;
-        let queues = self.reached(&publish.exchange, &keys, &message.properties);
+        let queues = self.reached(&publish.exchange, &keys, headers);
         if publish.exchange.is_empty() {
             self.send_replies(&keys, &message);
         }
@@ -74,8 +69,24 @@ impl Vhost {
             self.confirm(lane, number, true); // CONF-5, CONF-6
             return Ok(());
         }
-        let stored = self.store(publish, message, expiration, queues.len())?;
-        let accepted = self.enqueue(&queues, &stored, now);
+        let message = Message {
+            properties: Box::new(message.properties.into_owned()),
+            body: match message.body {
+                body if body.len() < COPY_BELOW => Bytes::copy_from_slice(&body),
+                body => body,
+            },
+        };
+        let (exchange, routing_key) = (publish.exchange, publish.routing_key);
+        let octets = cost(&message, &exchange, &routing_key, &blind_keys, queues.len());
+        let stored = Stored {
+            exchange,
+            routing_key,
+            blind_keys,
+            message,
+            expiration,
+            share: self.messages.take(octets),
+        };
+        let accepted = self.enqueue(&queues, &Arc::new(stored), now);
         self.confirm(lane, number, accepted);
         Ok(())
     }
@@ -112,47 +123,19 @@ impl Vhost {
     }
 
     /// The queues that get a copy. The default exchange is a rule and not a binding, so its queue may not exist.
-    fn reached(
+    pub(super) fn reached(
         &self,
         exchange: &ShortString,
         keys: &[ShortString],
-        properties: &Properties,
+        headers: Option<&FieldTable>,
     ) -> BTreeSet<ShortString> {
-        let headers = properties.headers.as_ref();
         let mut queues = self.exchanges.route(exchange, keys, headers);
         queues.retain(|queue| self.queues.contains_key(queue));
         queues
     }
 
-    /// The message in the form in which it is kept: sharing no octet with a read buffer, and paid for. SEC-8
-    fn store(
-        &mut self,
-        publish: BasicPublish,
-        message: Message,
-        expiration: Option<Duration>,
-        queues: usize,
-    ) -> Result<Arc<Stored>, Fault> {
-        let properties = Box::new(message.properties.into_owned());
-        let names = publish.exchange.memory() + publish.routing_key.memory();
-        let octets = properties.memory() + message.body.len() + names;
-        let share = self
-            .account
-            .take(QUEUE_OVERHEAD + octets + queues * PLACE)?;
-        let body = match message.body {
-            body if body.len() < COPY_BELOW => Bytes::copy_from_slice(&body),
-            body => body,
-        };
-        Ok(Arc::new(Stored {
-            exchange: publish.exchange,
-            routing_key: publish.routing_key,
-            message: Message { properties, body },
-            expiration,
-            share,
-        }))
-    }
-
     /// Puts the message into each queue; false if one of them refused it.
-    fn enqueue(
+    pub(super) fn enqueue(
         &mut self,
         queues: &BTreeSet<ShortString>,
         stored: &Arc<Stored>,
@@ -243,36 +226,50 @@ fn check_delivery_mode(properties: &Properties) -> Result<(), Fault> {
     }
 }
 
-/// The key of the publish and those in the headers CC and BCC, which are arrays of long strings.
-fn routing_keys(key: &ShortString, properties: &mut Properties) -> Result<Vec<ShortString>, Fault> {
+/// The key of a message, those of its header CC, and those that its header BCC had.
+pub(super) fn all_keys(
+    key: &ShortString,
+    headers: Option<&FieldTable>,
+    blind_keys: &[ShortString],
+) -> Vec<ShortString> {
     let mut keys = vec![key.clone()];
-    let Some(headers) = &mut properties.headers else {
-        return Ok(keys);
-    };
-    for name in COPY_HEADERS {
-        collect_keys(headers, name, &mut keys)?;
+    if let Some(FieldValue::Array(copies)) = headers.and_then(|headers| headers.get("CC")) {
+        keys.extend(copies.iter().filter_map(routing_key));
     }
-    headers.0.retain(|(name, _)| *name != "BCC");
-    Ok(keys)
+    keys.extend_from_slice(blind_keys);
+    keys
 }
 
-fn collect_keys(
-    headers: &FieldTable,
-    name: &str,
-    keys: &mut Vec<ShortString>,
-) -> Result<(), Fault> {
+/// Takes the header BCC off, before anybody sees it. Both headers have to be arrays; what in them is no long string is
+/// passed over.
+fn take_blind_keys(properties: &mut Properties) -> Result<Vec<ShortString>, Fault> {
+    let Some(headers) = &mut properties.headers else {
+        return Ok(Vec::new());
+    };
+    let (open, blind) = (copies(headers, "CC")?, copies(headers, "BCC")?);
+    if open.len() + blind.len() > MOST_COPIES {
+        let text = format!("invalid message: more than {MOST_COPIES} routing keys in CC and BCC");
+        return Err(Fault::precondition(text));
+    }
+    let blind = blind.iter().filter_map(routing_key).collect();
+    headers.0.retain(|(name, _)| *name != "BCC");
+    Ok(blind)
+}
+
+fn copies<'a>(headers: &'a FieldTable, name: &str) -> Result<&'a [FieldValue], Fault> {
     match headers.get(name) {
-        None => {}
-        Some(FieldValue::Array(values)) => {
-            let named = values.iter().filter_map(FieldValue::as_long_string);
-            keys.extend(named.filter_map(|key| ShortString::try_from(key).ok()));
-        }
+        None => Ok(&[]),
+        Some(FieldValue::Array(values)) => Ok(values),
         Some(other) => {
             let found = type_name(other);
-            return Err(Fault::precondition(format!(
+            Err(Fault::precondition(format!(
                 "invalid message: {{unacceptable_type_in_header,\"{name}\",{found}}}"
-            )));
+            )))
         }
     }
-    Ok(())
+}
+
+fn routing_key(value: &FieldValue) -> Option<ShortString> {
+    let key = value.as_long_string()?;
+    ShortString::try_from(key).ok()
 }

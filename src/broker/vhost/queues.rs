@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     broker::{
-        account::{Share, shrink},
+        account::shrink,
         arguments::{self, Settings},
         exchange::Destination,
         fault::{Fault, Resource},
@@ -36,7 +36,7 @@ impl Vhost {
             self.usable_queue(lane.connection, &name)?;
             self.declare_ok(name, now)
         } else {
-            let name = self.ensure_queue(lane.connection, name, declare)?;
+            let name = self.ensure_queue(lane.connection, name, declare, now)?;
             self.declare_ok(name, now)
         };
         self.clients.channel(lane)?.last_queue = Some(ok.queue.clone());
@@ -46,11 +46,11 @@ impl Vhost {
 
     /// A snapshot: messages that are ready, and all consumers. QUEUE-10
     fn declare_ok(&mut self, queue: ShortString, now: Instant) -> QueueDeclareOk {
-        let found = self.queues.get_mut(&queue);
-        let stats = found.map(|queue| {
-            queue.sweep(now);
-            queue.stats()
-        });
+        if let Some(found) = self.queues.get_mut(&queue) {
+            found.touch(now);
+        }
+        self.pump(&queue, now);
+        let stats = self.queues.get(&queue).map(Queue::stats);
         let stats = stats.unwrap_or_default();
         QueueDeclareOk {
             queue,
@@ -65,6 +65,7 @@ impl Vhost {
         connection: ConnectionId,
         name: ShortString,
         declare: QueueDeclare,
+        now: Instant,
     ) -> Result<ShortString, Fault> {
         let server_named = name.is_empty();
         let name = if server_named {
@@ -82,7 +83,7 @@ impl Vhost {
         if settings.quorum {
             fit_for_quorum(&declare, server_named, &resource)?;
         }
-        let share = self.account.take_entry(&[&name], &declare.arguments)?;
+        let share = self.entries.take_entry(&[&name], &declare.arguments)?;
         let declaration = Declaration {
             durable: declare.durable,
             owner: declare.exclusive.then_some(connection),
@@ -90,26 +91,27 @@ impl Vhost {
             arguments: declare.arguments.into_owned(),
             settings,
         };
-        self.insert_queue(name.clone(), declaration, share);
-        Ok(name)
-    }
-
-    fn insert_queue(&mut self, name: ShortString, declaration: Declaration, share: Share) {
-        let owner = declaration.owner;
-        if let Some(owner) = owner.and_then(|owner| self.clients.connection(owner)) {
-            owner.exclusive_queues.insert(name.clone());
-        }
         let id = QueueId {
             name: name.clone(),
             number: self.next_number(),
         };
-        self.queues.insert(name, Queue::new(id, declaration, share));
+        self.insert_queue(Queue::new(id, declaration, share, now));
+        Ok(name)
+    }
+
+    fn insert_queue(&mut self, queue: Queue) {
+        let (name, owner) = (queue.id.name.clone(), queue.declaration.owner);
+        if let Some(owner) = owner.and_then(|owner| self.clients.connection(owner)) {
+            owner.exclusive_queues.insert(name.clone());
+        }
+        self.queues.insert(name, queue);
     }
 
     /// Takes a queue away with its bindings, and returns what was in it. Who consumed from it is still to be told.
     pub(super) fn remove_queue(&mut self, name: &ShortString) -> Option<Queue> {
-        let queue = self.queues.remove(name)?;
+        let mut queue = self.queues.remove(name)?;
         shrink(&mut self.queues);
+        self.timers.cancel(&mut queue);
         self.exchanges.unbind_all(Destination::Queue(name.clone()));
         let owner = queue.declaration.owner;
         if let Some(owner) = owner.and_then(|owner| self.clients.connection(owner)) {
@@ -119,13 +121,19 @@ impl Vhost {
     }
 
     /// A consumer has gone, and an auto-delete queue with its last one. QUEUE-9
-    pub(super) fn unsubscribe(&mut self, Subscription { queue, consumer }: &Subscription) {
-        let Some(found) = self.queues.get_mut(queue) else {
+    pub(super) fn unsubscribe(&mut self, gone: &Subscription, now: Instant) {
+        let Some(queue) = self.queues.get_mut(&gone.queue) else {
             return;
         };
-        found.consumers.remove(*consumer);
-        if found.declaration.auto_delete && found.consumers.is_empty() {
-            self.remove_queue(queue);
+        queue.consumers.remove(gone.consumer);
+        if !queue.consumers.is_empty() {
+            return;
+        }
+        if queue.declaration.auto_delete {
+            self.remove_queue(&gone.queue);
+        } else {
+            queue.touch(now);
+            self.timers.set(queue);
         }
     }
 
@@ -137,11 +145,10 @@ impl Vhost {
         now: Instant,
     ) -> Result<(), Fault> {
         let name = self.meant_queue(lane, &delete.queue)?;
+        self.pump(&name, now);
         if self.queues.contains_key(&name) {
             let resource = self.queue_resource(&name);
-            let queue = self.usable_queue(lane.connection, &name)?;
-            queue.sweep(now);
-            let stats = queue.stats();
+            let stats = self.usable_queue(lane.connection, &name)?.stats();
             if delete.if_unused && stats.consumers > 0 {
                 return Err(Fault::precondition(format!("{resource} in use")));
             }
@@ -168,8 +175,8 @@ impl Vhost {
         now: Instant,
     ) -> Result<(), Fault> {
         let name = self.meant_queue(lane, &purge.queue)?;
+        self.pump(&name, now);
         let queue = self.usable_queue(lane.connection, &name)?;
-        queue.sweep(now);
         let ok = QueuePurgeOk {
             message_count: count(queue.purge()),
         };
@@ -185,7 +192,7 @@ impl Vhost {
         self.usable_queue(lane.connection, &queue)?;
         self.bindable(&exchange, &bind.arguments)?;
         let key = meant_key(&bind.queue, bind.routing_key, &queue);
-        let share = self.account.take_entry(&[&queue, &key], &bind.arguments)?;
+        let share = self.entries.take_entry(&[&queue, &key], &bind.arguments)?;
         let arguments = bind.arguments.into_owned();
         let queue = Destination::Queue(queue);
         self.exchanges.bind(&exchange, queue, key, arguments, share);

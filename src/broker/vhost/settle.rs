@@ -2,12 +2,34 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use super::{Lane, Vhost, clients::Unacked};
+use super::{
+    Lane, Vhost,
+    clients::{Channel, Unacked},
+};
 use crate::{
     broker::{fault::Fault, queue::Queue},
     codec::{BasicAck, BasicNack, BasicRecoverOk, BasicReject, DeliveryTag, ShortString},
     protocol::ledger::UnknownTag,
 };
+
+/// What becomes of deliveries that are settled.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Outcome {
+    Done,
+    Rejected,
+    Requeued,
+}
+
+impl Outcome {
+    /// The bit of nack and reject. ACK-7
+    const fn requeue(requeue: bool) -> Self {
+        if requeue {
+            Self::Requeued
+        } else {
+            Self::Rejected
+        }
+    }
+}
 
 impl Vhost {
     pub(super) fn basic_ack(
@@ -16,7 +38,7 @@ impl Vhost {
         ack: &BasicAck,
         now: Instant,
     ) -> Result<(), Fault> {
-        self.settle(lane, ack.delivery_tag, ack.multiple, false, now)
+        self.settle(lane, ack.delivery_tag, ack.multiple, Outcome::Done, now)
     }
 
     pub(super) fn basic_nack(
@@ -25,7 +47,8 @@ impl Vhost {
         nack: &BasicNack,
         now: Instant,
     ) -> Result<(), Fault> {
-        self.settle(lane, nack.delivery_tag, nack.multiple, nack.requeue, now)
+        let outcome = Outcome::requeue(nack.requeue);
+        self.settle(lane, nack.delivery_tag, nack.multiple, outcome, now)
     }
 
     pub(super) fn basic_reject(
@@ -34,7 +57,8 @@ impl Vhost {
         reject: &BasicReject,
         now: Instant,
     ) -> Result<(), Fault> {
-        self.settle(lane, reject.delivery_tag, false, reject.requeue, now)
+        let outcome = Outcome::requeue(reject.requeue);
+        self.settle(lane, reject.delivery_tag, false, outcome, now)
     }
 
     /// Everything the channel holds goes back; the reply, if there is one, comes before the redeliveries. ACK-10
@@ -49,16 +73,16 @@ impl Vhost {
             return Err(Fault::not_implemented("requeue=false"));
         }
         self.clients.reply(lane, !reply, BasicRecoverOk {});
-        self.settle(lane, DeliveryTag(0), true, true, now)
+        self.settle(lane, DeliveryTag(0), true, Outcome::Requeued, now)
     }
 
-    /// Takes deliveries off the channel's ledger and then, by `requeue`, puts them back or lets them go. ACK-3 to ACK-7
+    /// Takes deliveries off the channel's ledger and then, by `outcome`, puts them back or lets them go. ACK-3 to ACK-7
     fn settle(
         &mut self,
         lane: Lane,
         tag: DeliveryTag,
         multiple: bool,
-        requeue: bool,
+        outcome: Outcome,
         now: Instant,
     ) -> Result<(), Fault> {
         let most = self.clients.max_unacked();
@@ -79,10 +103,14 @@ impl Vhost {
             Vec::new()
         };
 
-        let queues = if requeue {
-            self.put_back(settled)
-        } else {
-            self.let_go(settled)
+        let queues = match outcome {
+            Outcome::Done => {
+                self.each_queue(settled, |queue, unacked| queue.settle(unacked.consumer))
+            }
+            Outcome::Rejected => self.each_queue(settled, |queue, unacked| {
+                queue.reject(unacked.consumer, unacked.message);
+            }),
+            Outcome::Requeued => self.put_back(settled),
         };
         self.pump_all(&queues, now);
         self.recall(&waiting, now); // QOS-3, SEC-8: a slot that is free for one of them is free for all
@@ -96,8 +124,21 @@ impl Vhost {
         })
     }
 
-    fn let_go(&mut self, settled: Vec<Unacked>) -> BTreeSet<ShortString> {
-        self.each_queue(settled, |queue, unacked| queue.settle(unacked.consumer))
+    /// What closed channels leave behind. All their consumers end before anything is put back: a message must not go
+    /// from one channel of a dying connection to the next.
+    pub(super) fn abandon(&mut self, channels: impl IntoIterator<Item = Channel>, now: Instant) {
+        let mut unacked = Vec::new();
+        for mut channel in channels {
+            unacked.extend(channel.unacked.drain().map(|(_, unacked)| unacked));
+            if let Some(replies) = channel.replies {
+                self.reply_names.remove(&replies.name);
+            }
+            for subscription in channel.consumers.values() {
+                self.unsubscribe(subscription, now);
+            }
+        }
+        let queues = self.put_back(unacked);
+        self.pump_all(&queues, now);
     }
 
     /// Tells each queue that is still the same one; a queue that is gone took its messages along (ACK-9).

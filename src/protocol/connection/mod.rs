@@ -11,6 +11,7 @@
 //!                         CLOSING --(recv close)--> send close-ok, stay CLOSING
 //! ```
 
+mod blocking;
 mod closing;
 mod event;
 mod opening;

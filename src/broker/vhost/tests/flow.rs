@@ -1,4 +1,4 @@
-//! Limits: what a slow reader and a full vhost cost, and that nothing is quadratic.
+//! Flow: what a slow reader costs, and that nothing is quadratic.
 
 use super::*;
 use crate::codec::{ExchangeBind, ExchangeDeclare, ExchangeDelete, QueueBind, QueueUnbind};
@@ -91,10 +91,10 @@ fn gets_and_returns_are_never_held_back() {
     }
 }
 
-/// A vhost that may keep so many octets. A queue takes some 1500 of them, a message 900 and its body.
+/// A vhost that may keep so many octets beside messages. A queue takes some 1500 of them.
 fn with_room_for(octets: usize) -> Stage {
     Stage::with(VhostOptions {
-        max_queued_octets: octets,
+        entry_limit: octets,
         ..VhostOptions::default()
     })
 }
@@ -103,100 +103,6 @@ fn is_refused(heard: &[String]) -> bool {
     heard.last().is_some_and(|last| {
         last.contains("close RESOURCE_ERROR - no room in this vhost, which may keep")
     })
-}
-
-#[test]
-fn a_full_vhost_costs_the_publisher_its_connection() {
-    // SEC-8
-    let mut stage = with_room_for(10_000);
-    stage.say(A1, declare("q"));
-    let body = "x".repeat(3000);
-    assert!(stage.publish(B1, "", "q", &body).is_empty());
-    assert!(stage.publish(B1, "", "q", &body).is_empty());
-    assert_eq!(
-        stage.publish(B1, "", "q", &body),
-        ["2 close RESOURCE_ERROR - no room in this vhost, which may keep 10000 octets (60,40)"]
-    );
-    assert_eq!(stage.stats("q"), Some((2, 0, 0)));
-}
-
-#[test]
-fn every_way_out_of_a_queue_makes_room() {
-    // SEC-8: each round fills the only place there is.
-    let mut stage = with_room_for(8000);
-    let body = "x".repeat(3000);
-    let store = |stage: &mut Stage| {
-        stage.say(A1, declare("q"));
-        assert!(stage.publish(A1, "", "q", &body).is_empty());
-        assert_eq!(stage.stats("q"), Some((1, 0, 0)));
-    };
-    store(&mut stage);
-    stage.bodies(A1, "q");
-    store(&mut stage);
-    stage.say(A1, get("q"));
-    stage.say(A1, ack(2));
-    store(&mut stage);
-    stage.say(A1, delete("q"));
-    store(&mut stage);
-    stage.say(A1, purge("q"));
-    store(&mut stage);
-}
-
-#[test]
-fn a_body_counts_once_in_however_many_queues() {
-    // SEC-8: 20,000 octets in three queues, where there is room for twice as many.
-    let mut stage = with_room_for(40_000);
-    for queue in ["a", "b", "c"] {
-        stage.say(A1, declare(queue));
-    }
-    let properties = Properties {
-        headers: Some(table([(
-            "CC",
-            FieldValue::Array(vec![long("b"), long("c")]),
-        )])),
-        ..Properties::default()
-    };
-    let publish = BasicPublish {
-        routing_key: short!("a"),
-        ..BasicPublish::default()
-    };
-    assert!(
-        stage
-            .publish_as(A1, publish, properties, &"x".repeat(20_000))
-            .is_empty()
-    );
-    assert_eq!(stage.stats("c"), Some((1, 0, 0)));
-}
-
-#[test]
-fn a_place_in_a_queue_counts_in_each() {
-    // SEC-8: or a fanout to thousands of queues would turn 100 octets into a megabyte that nobody counts.
-    let mut stage = with_room_for(340_000);
-    for n in 0..100 {
-        let (queue, exchange) = (name(&format!("q{n}")), short!("amq.fanout"));
-        stage.say(A1, declare(&queue.to_string()));
-        let bind = QueueBind {
-            queue,
-            exchange,
-            ..QueueBind::default()
-        };
-        stage.say(A1, bind);
-    }
-    assert!(stage.publish(B1, "amq.fanout", "", "").is_empty());
-    assert!(is_refused(&stage.publish(B1, "amq.fanout", "", "")));
-}
-
-#[test]
-fn headers_count_by_the_memory_they_take() {
-    // SEC-8, SEC-17: a thousand entries of two octets take 80,000 octets here.
-    let mut stage = with_room_for(50_000);
-    stage.say(A1, declare("q"));
-    let headers = FieldTable(vec![(ShortString::EMPTY, FieldValue::Void); 1000]);
-    let properties = Properties {
-        headers: Some(headers),
-        ..Properties::default()
-    };
-    assert!(is_refused(&stage.publish_with(A1, "q", properties)));
 }
 
 #[test]

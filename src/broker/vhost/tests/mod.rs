@@ -4,12 +4,15 @@
 
 mod acks;
 mod consumers;
+mod dead_letters;
 mod direct_reply;
 mod exchanges;
 mod flow;
 mod limits;
+mod memory;
 mod publishing;
 mod queues;
+mod timers;
 
 use std::time::{Duration, Instant as Clock};
 
@@ -134,6 +137,19 @@ impl Stage {
         self.now += Duration::from_millis(milliseconds);
     }
 
+    /// The time passes, and whenever the vhost wants to know it, it is told.
+    fn pass(&mut self, milliseconds: u64) -> Vec<String> {
+        let then = self.now + Duration::from_millis(milliseconds);
+        let mut heard = Vec::new();
+        while let Some(due) = self.vhost.deadline().filter(|due| *due <= then) {
+            self.now = due.max(self.now);
+            self.vhost.tick(self.now);
+            heard.extend(self.heard());
+        }
+        self.now = then;
+        heard
+    }
+
     fn heard(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.vhost.poll_output())
             .map(|(connection, output)| line(connection, &output))
@@ -159,7 +175,7 @@ impl Stage {
         };
         let next = || self.say(lane, get.clone()).concat();
         std::iter::repeat_with(next)
-            .map_while(|line| line.split_once(" | ").map(|(_, body)| body.to_owned()))
+            .map_while(|line| line.rsplit_once(" | ").map(|(_, body)| body.to_owned()))
             .collect()
     }
 }
@@ -194,6 +210,8 @@ fn line(ConnectionId(connection): ConnectionId, output: &Output) -> String {
             "{connection} close {text} ({},{})",
             method.class, method.method
         ),
+        Output::Blocked(reason) => format!("{connection} blocked {reason}"),
+        Output::Unblocked => format!("{connection} unblocked"),
     }
 }
 

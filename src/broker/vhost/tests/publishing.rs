@@ -20,7 +20,8 @@ fn headers<const N: usize>(entries: [(&str, FieldValue); N]) -> Properties {
 
 #[test]
 fn properties_that_are_refused() {
-    // PROP-12, PROP-13, PROP-14
+    // PROP-12, PROP-13, PROP-14, SEC-8
+    let keys = |count| FieldValue::Array(vec![long("q"); count]);
     let expiration = |text| Properties {
         expiration: Some(name(text)),
         ..Properties::default()
@@ -42,6 +43,7 @@ fn properties_that_are_refused() {
         (user,               "user_id property set to 'someone' but authenticated user was 'guest'"),
         (mode,               "invalid message: {delivery_mode_unknown,7}"),
         (headers([("CC", long("q"))]), "invalid message: {unacceptable_type_in_header,\"CC\",longstr}"),
+        (headers([("CC", keys(500)), ("BCC", keys(501))]), "invalid message: more than 1000 routing keys in CC and BCC"),
     ];
     for (properties, why) in refused {
         assert_eq!(

@@ -1,0 +1,71 @@
+//! What comes out of the vhost: for each connection, what it has to do.
+
+use crate::{
+    codec::{ChannelId, FieldTable, Method, MethodId, ReplyCode, ShortString},
+    protocol::content::Message,
+};
+
+/// What a connection has to do because of what happened in the vhost.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // the largest is the usual one: a box would cost an allocation per delivery
+pub enum Output {
+    /// Send a method without content.
+    Method {
+        /// The channel it goes to.
+        channel: ChannelId,
+        /// A reply, a confirm or a `basic.cancel`.
+        method: Method,
+    },
+    /// Send a method, its header and its bodies.
+    Content {
+        /// The channel it goes to.
+        channel: ChannelId,
+        /// `basic.deliver`, `basic.get-ok` or `basic.return`.
+        method: Method,
+        /// Properties and body.
+        message: Message,
+    },
+    /// A soft error: send `channel.close`. The vhost has forgotten the channel already. ERR-1
+    CloseChannel {
+        /// The channel to close.
+        channel: ChannelId,
+        /// The reply code.
+        code: ReplyCode,
+        /// RabbitMQ's text, not yet cut to 255 octets.
+        text: String,
+        /// The method that failed. ERR-3
+        method: MethodId,
+    },
+    /// A hard error: send `connection.close`. The vhost has forgotten the connection already. ERR-2
+    CloseConnection {
+        /// The reply code.
+        code: ReplyCode,
+        /// RabbitMQ's text, not yet cut to 255 octets.
+        text: String,
+        /// The method that failed. ERR-3
+        method: MethodId,
+    },
+    /// Read nothing more of it, and say `connection.blocked` with this reason if it wants to hear that. BLOCK-1, BLOCK-2
+    Blocked(ShortString),
+    /// That is over: `connection.unblocked`.
+    Unblocked,
+}
+
+/// What a content counts for beside its body: about what its method, header and frame envelopes take.
+const DELIVERY_OVERHEAD: usize = 256;
+
+/// What a content counts for until it is sent. Its headers count by what they take in memory.
+pub(super) fn weight(message: &Message) -> usize {
+    let headers = message.properties.headers.as_ref();
+    message.body.len() + DELIVERY_OVERHEAD + headers.map_or(0, FieldTable::memory)
+}
+
+impl Output {
+    /// What [`Vhost::sent`](super::Vhost::sent) has to be told once this is on the wire, in octets; 0 for what is not counted.
+    pub fn octets(&self) -> usize {
+        match self {
+            Self::Content { message, .. } => weight(message),
+            _ => 0,
+        }
+    }
+}

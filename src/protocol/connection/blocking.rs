@@ -1,0 +1,22 @@
+//! An extension: a broker that is short of something tells publishers to wait.
+//!
+//! Nobody answers. A client that did not announce the capability `connection.blocked` is not told and waits all the same:
+//! what holds it back is that its socket is not read, and [`watch`](Connection::watch) keeps it from being taken for dead.
+
+use super::{Connection, Stage};
+use crate::codec::{ChannelId, ConnectionBlocked, ConnectionUnblocked, ShortString};
+
+impl Connection {
+    /// Says `connection.blocked` with a reason, or `connection.unblocked`: only a broker to a client that announced the
+    /// former. BLOCK-1, CONN-8
+    pub fn announce(&mut self, blocked: Option<ShortString>) {
+        if !matches!(self.stage, Stage::Open) {
+            return;
+        }
+        let method = match blocked {
+            Some(reason) => ConnectionBlocked { reason }.into(),
+            None => ConnectionUnblocked {}.into(),
+        };
+        self.say(ChannelId::CONTROL, &method);
+    }
+}
