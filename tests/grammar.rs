@@ -199,6 +199,27 @@ fn a_name_has_up_to_255_octets() {
 }
 
 #[test]
+fn what_cannot_be_skipped_is_a_syntax_error() {
+    // TABLE-4, TABLE-12: the length of the table is right, and what is in it is 502 and not 501.
+    let unknown = headers(b"\x00\x00\x00\x03\x01aZ").unwrap_err();
+    let deep = (0..65).fold(FieldValue::Void, |value, _| FieldValue::Array(vec![value]));
+    let properties = Properties {
+        headers: Some(FieldTable(vec![(short!("a"), deep)])),
+        ..Default::default()
+    };
+    let header = ContentHeader {
+        properties: Box::new(properties),
+        ..Default::default()
+    };
+    let too_deep = error(encode(1, Payload::Header(header)));
+    assert_eq!(
+        (unknown, unknown.reply_code().0),
+        (DecodeError::FieldType(b'Z'), 502)
+    );
+    assert_eq!(too_deep, (DecodeError::NestingTooDeep { limit: 64 }, 502));
+}
+
+#[test]
 fn a_decimal_is_a_scale_and_a_value_without_a_sign() {
     // TABLE-10
     let table = headers(b"\x00\x00\x00\x08\x01aD\x02\xff\xff\xff\xff").unwrap();

@@ -602,6 +602,6 @@ mod tests {
             ..Default::default()
         };
         assert!(!Method::from(declare).is_utf8() && !Method::from(cancel_ok).is_utf8());
-        assert!(Method::from(start).is_utf8() && Method::from(BasicQosOk {}).is_utf8());
+        assert!(Method::from(start).is_utf8() && Method::from(BasicCancelOk::default()).is_utf8());
     }
 }
