@@ -482,6 +482,8 @@ fn closing_is_said_heard_and_over() {
     assert!(pair.client.is_open() && !pair.client.is_closing());
     pair.client.close(&CloseReason::goodbye());
     assert!(!pair.client.is_open() && pair.client.is_closing());
+    pair.client.close(&CloseReason::goodbye()); // once is enough
+    assert!(!pair.client.is_over());
     pair.exchange();
     assert!(
         pair.client.is_over(),
@@ -779,4 +781,98 @@ fn a_deadline_is_the_next_thing_to_do() {
         [Some(Event::Closed(Cause::ClosedHere)), None],
         "that the stream ends after a close is no news"
     );
+}
+
+#[test]
+fn headers_that_wait_for_their_bodies_are_bounded() {
+    // SEC-8, SEC-17: 30 thousand entries are 60 KiB on the wire and more than 2 MiB in memory; 4 MiB are the limit.
+    let mut pair = Pair::open();
+    pair.client.open_channel().unwrap();
+    pair.exchange();
+    let entries = vec![(ShortString::EMPTY, FieldValue::Void); 30_000];
+    let header = ContentHeader {
+        class_id: BASIC_CLASS,
+        body_size: 1,
+        properties: Box::new(Properties {
+            headers: Some(FieldTable(entries)),
+            ..Default::default()
+        }),
+    };
+    for (channel, closes) in [(1, false), (2, true)] {
+        pair.inject_method(Side::Client, channel, BasicPublish::default());
+        pair.inject_frame(Side::Client, channel, Payload::Header(header.clone()));
+        assert_eq!(pair.broker.is_closing(), closes, "channel {channel}");
+    }
+    let Some(Event::Closed(Cause::ClosedByPeer(reason))) = pair.client_events.last() else {
+        panic!("{:?}", pair.client_events)
+    };
+    assert_eq!(reason.code, ReplyCode::RESOURCE_ERROR);
+}
+
+#[test]
+fn a_closing_connection_hears_its_close_ok_alone() {
+    // CLOSE-2, CLOSE-3: behind a payload that is wrong it is still a close-ok, and on another channel it is none.
+    let mut pair = Pair::open();
+    pair.client.close(&CloseReason::goodbye());
+    let mut inbound = frame(1, ConnectionCloseOk {});
+    while pair.client.receive(&mut inbound) {}
+    assert!(!pair.client.is_over());
+    inbound.extend_from_slice(&[1, 0, 1, 0, 0, 0, 1, 0x55, 0xce]);
+    inbound.extend_from_slice(&frame(0, ConnectionCloseOk {}));
+    while pair.client.receive(&mut inbound) {}
+    assert!(pair.client.is_over());
+    let only = Event::Closed(Cause::ClosedHere);
+    assert_eq!(
+        [pair.client.poll_event(), pair.client.poll_event()],
+        [Some(only), None]
+    );
+}
+
+#[test]
+fn a_header_larger_than_a_frame_is_heard_by_a_client_alone() {
+    // FRAME-19, CONTENT-15: RabbitMQ never splits one, so a client takes up to a MiB; a broker keeps to what was agreed.
+    for side in [Side::Client, Side::Broker] {
+        let mut config = ClientConfig::default();
+        config.tuning.frame_max = 4096;
+        let mut pair = Pair::new(config, ServerConfig::default());
+        pair.exchange();
+        pair.client.open_channel().unwrap();
+        pair.exchange();
+        let text = LongString::from(vec![b'x'; 5000]);
+        let header = ContentHeader {
+            class_id: BASIC_CLASS,
+            properties: Box::new(Properties {
+                headers: Some(FieldTable(vec![(short!("k"), text.into())])),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let method = match side {
+            Side::Client => Method::from(BasicPublish::default()),
+            Side::Broker => BasicDeliver::default().into(),
+        };
+        pair.inject_method(side, 1, method);
+        pair.inject_frame(side, 1, Payload::Header(header));
+        let last = match side {
+            Side::Client => pair.broker_events.last(),
+            Side::Broker => pair.client_events.last(),
+        };
+        match (side, last) {
+            (Side::Broker, Some(Event::Content(..))) => {}
+            (Side::Client, Some(Event::Closed(Cause::Violation(v)))) => assert_eq!(v.code.0, 501),
+            (_, other) => panic!("{side:?} sent it, and heard was {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_broken_envelope_does_not_end_a_wait_for_close_ok() {
+    // FRAME-13, CLOSE-8: nothing can be read any more, and what was said is still on its way.
+    let mut pair = Pair::open();
+    pair.client.close(&CloseReason::goodbye());
+    let mut inbound = BytesMut::from(&b"\x08\0\0\0\0\0\0\0"[..]);
+    while pair.client.receive(&mut inbound) {}
+    assert!(inbound.is_empty() && pair.client.is_closing() && !pair.client.is_over());
+    pair.client.tick(pair.now + Duration::from_secs(10));
+    assert!(pair.client.is_over());
 }

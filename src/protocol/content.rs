@@ -380,6 +380,14 @@ mod tests {
         assert!(!swallowed(vec![publish(), header(2), body(b"a")]));
         assert!(swallowed(vec![publish(), header(2), body(b"ab")]));
         assert!(!swallowed(vec![publish(), header(0), publish()]));
+
+        // What was wanted until now is wanted no more: its channel closes in the middle of it.
+        let mut assembler = Assembler::default();
+        for frame in [publish(), header(2), body(b"a")] {
+            assembler.step(frame, Some(2)).unwrap();
+        }
+        let last = assembler.step(body(b"b"), None);
+        assert!(matches!(last, Ok(Assembled::Swallowed)));
     }
 
     #[test]
@@ -478,6 +486,19 @@ mod tests {
         let last = assembler.step(body(b"x"), limit);
         assert!(matches!(last, Ok(Assembled::Content(_, message)) if message.body.len() == OCTETS));
         assert_eq!(assembler.held(), (0, 0));
+    }
+
+    #[test]
+    fn the_room_for_a_body_doubles_when_it_is_full() {
+        // SEC-1, SEC-8: and ends at what was announced.
+        let mut assembler = Assembler::default();
+        assembler.step(publish(), Some(9)).unwrap();
+        assembler.step(header(7), Some(9)).unwrap();
+        let room = [(); 6].map(|()| {
+            assembler.step(body(b"x"), Some(9)).unwrap();
+            assembler.held().1
+        });
+        assert_eq!(room, [1, 2, 4, 4, 7, 7]);
     }
 
     #[test]

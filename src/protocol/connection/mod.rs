@@ -129,10 +129,7 @@ impl Connection {
         self.now = now;
         if self.until.is_some_and(|until| now >= until) {
             let limit = self.handshake_timeout;
-            match self.stage {
-                Stage::Closing | Stage::Lingering => self.over(),
-                _ => self.end(Cause::HandshakeTimeout { limit }),
-            }
+            self.end(Cause::HandshakeTimeout { limit }); // after a close it is only the end
         }
         if self.is_over() {
             return;

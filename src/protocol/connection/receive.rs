@@ -283,3 +283,26 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::{codec::PROTOCOL_HEADER, protocol::ServerConfig};
+
+    #[test]
+    fn the_position_is_the_end_of_the_last_frame() {
+        // FRAME-10, FRAME-11: a frame that has begun does not count yet.
+        let mut core = Connection::server(ServerConfig::default(), Instant::now());
+        let heartbeat = b"\x08\0\0\0\0\0\0\xce";
+        let mut inbound = BytesMut::from(&PROTOCOL_HEADER[..]);
+        assert_eq!(core.position(), 0);
+        assert!(core.receive(&mut inbound));
+        assert_eq!(core.position(), 8);
+        inbound.extend_from_slice(heartbeat);
+        inbound.extend_from_slice(&heartbeat[..5]);
+        while core.receive(&mut inbound) {}
+        assert_eq!((core.position(), inbound.len()), (16, 5));
+    }
+}
