@@ -4,14 +4,19 @@
 //! So each request of a caller whose node has stopped, or of a stranger who made up such a name (RPC-19), would cost a
 //! server its connection, come again, and cost the next server the same. Hence: whatever reply was on its way when the
 //! broker ended the connection like that makes its address a suspect. The next reply to a suspect is sent while no other
-//! is on its way; if that costs the connection again, there is no third.
+//! is on its way; if that costs the connection again, the address is a dead end for a while, and its requests are
+//! rejected. Not for ever: a broker in trouble may end connections like that for reasons of its own.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::{
+    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Instant,
+};
 use tracing::warn;
 
 use crate::{
@@ -22,7 +27,10 @@ use crate::{
 /// What the name of every direct reply-to begins with. DRT-3
 const DIRECT: &[u8] = b"amq.rabbitmq.reply-to.";
 
-/// How many addresses are remembered. It takes two lost connections to be one of them.
+/// How long. It is longer than any pause before the next connection, on which the requests come again.
+const REST: Duration = Duration::from_secs(30);
+
+/// How many addresses are remembered. It takes a lost connection to be one of them.
 const MEMORY: usize = 1024;
 
 #[derive(Debug, Default)]
@@ -37,7 +45,8 @@ struct Standing {
     /// Replies that no confirm has come for.
     on_their_way: usize,
     suspect: bool,
-    dead: bool,
+    /// It cost a connection while it was alone, at this time.
+    dead: Option<Instant>,
 }
 
 /// A reply that is on its way.
@@ -62,7 +71,8 @@ impl DeadEnds {
     /// Whether a reply to this address would cost the connection.
     pub(super) fn have(&self, address: &ShortString) -> bool {
         let addresses = self.addresses();
-        addresses.get(address).is_some_and(|address| address.dead)
+        let dead = addresses.get(address).and_then(|address| address.dead);
+        dead.is_some_and(|since| since.elapsed() < REST)
     }
 
     /// A reply is about to be sent. It may have to wait until others have been confirmed.
@@ -97,9 +107,9 @@ impl DeadEnds {
         if cause.code() == Some(ReplyCode::INTERNAL_ERROR) {
             for (address, standing) in addresses.iter_mut() {
                 if standing.on_their_way > 0 {
-                    standing.dead |= standing.suspect; // it was alone
+                    standing.dead = standing.suspect.then(Instant::now);
                     standing.suspect = true;
-                    let dead = standing.dead;
+                    let dead = standing.dead.is_some();
                     warn!(%address, dead, "the connection was lost over a reply");
                 }
             }
@@ -120,7 +130,7 @@ impl OnItsWay<'_> {
         let mut addresses = self.ends.addresses();
         if let Some(standing) = addresses.get_mut(self.address) {
             standing.on_their_way = standing.on_their_way.saturating_sub(1);
-            standing.suspect = false;
+            (standing.suspect, standing.dead) = (false, None);
             if standing.on_their_way == 0 {
                 addresses.remove(self.address);
             }
@@ -130,9 +140,7 @@ impl OnItsWay<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::time::timeout;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
     use crate::{
@@ -175,6 +183,8 @@ mod tests {
         ends.lost(&lost);
         drop(gone);
         assert!(ends.have(&GONE) && !ends.have(&HERE));
+        sleep(REST).await;
+        assert!(!ends.have(&GONE), "it may be tried again");
         let _one = ends.enter(&HERE).await;
         assert!(may_go(&ends, &HERE).await, "it was confirmed");
     }
