@@ -251,7 +251,8 @@ where
             }
             Err(_) => {
                 counters.timed_out.add();
-                let text = format!("the work took longer than {:?}", options.work_limit);
+                let limit = options.work_limit.as_secs_f32();
+                let text = format!("the work took longer than {limit} s");
                 Outcome::Ack(Err(HandlerError::new("work-limit", text)))
             }
         };
