@@ -1,6 +1,9 @@
 //! The `server` program, as a process that can be killed.
 
-use std::process::{ExitStatus, Stdio};
+use std::{
+    mem,
+    process::{ExitStatus, Stdio},
+};
 
 use amqp_rpc::codec::ShortString;
 use tokio::{
@@ -15,6 +18,7 @@ use crate::raw::PATIENCE;
 pub struct Server {
     child: Child,
     lines: mpsc::UnboundedReceiver<String>,
+    said: Vec<String>,
 }
 
 impl Server {
@@ -36,39 +40,51 @@ impl Server {
                 let _ = sender.send(line); // nobody asks any more
             }
         });
-        let mut server = Self { child, lines };
-        assert_eq!(server.line().await, " [x] Awaiting RPC requests");
+        let mut server = Self {
+            child,
+            lines,
+            said: Vec::new(),
+        };
+        server.says(" [x] Awaiting RPC requests").await;
         server
     }
 
-    /// What it says next.
-    pub async fn line(&mut self) -> String {
+    /// Waits for the next line, which must be this.
+    pub async fn says(&mut self, expected: &str) {
         let line = timeout(PATIENCE, self.lines.recv()).await;
-        line.expect("a line in time")
-            .expect("a server that is there")
+        let line = line
+            .expect("a line in time")
+            .expect("a server that is there");
+        assert_eq!(line, expected);
+        self.said.push(line);
     }
 
-    /// Ends it at once, with no chance to say or do anything (SIGKILL); gives what it had said before.
-    pub async fn killed(mut self) -> Vec<String> {
+    /// Ends it at once, with no chance to say or do anything (SIGKILL); gives all that it had said.
+    pub async fn killed(&mut self) -> Vec<String> {
         self.child.kill().await.expect("a process");
-        self.rest().await
+        self.all().await
     }
 
-    /// Asks it to stop (SIGTERM), and waits until it has.
-    pub async fn stopped(mut self) -> (ExitStatus, Vec<String>) {
+    /// Asks it to stop (SIGTERM), and waits until it has; gives all that it said.
+    pub async fn stopped(&mut self) -> (ExitStatus, Vec<String>) {
         let pid = self.child.id().expect("a process").to_string();
         let signalled = Command::new("kill").args(["-s", "TERM", &pid]).status();
         assert!(signalled.await.expect("kill").success());
         let status = timeout(PATIENCE, self.child.wait()).await;
         let status = status.expect("it stops in time").expect("a process");
-        (status, self.rest().await)
+        (status, self.all().await)
     }
 
-    async fn rest(&mut self) -> Vec<String> {
-        let mut rest = Vec::new();
+    async fn all(&mut self) -> Vec<String> {
         while let Some(line) = self.lines.recv().await {
-            rest.push(line);
+            self.said.push(line);
         }
-        rest
+        mem::take(&mut self.said)
     }
+}
+
+/// How often the work of a number was begun.
+pub fn executed(said: &[String], n: &str) -> usize {
+    let line = format!(" [.] fib({n})");
+    said.iter().filter(|said| **said == line).count()
 }

@@ -18,21 +18,14 @@ pub enum Side {
     Broker,
 }
 
-/// What a frame that marks a moment becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// Held, as if it were still on its way when the server dies.
-    Held,
-    /// Passed on: the other side has it.
-    Passed,
-}
-
-/// A moment in the conversation of a server with its broker. What the same side says afterwards is never heard.
+/// A moment in the conversation of a server with its broker: a frame is on its way. The proxy holds it, and what the same
+/// side says afterwards is never heard.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
     pub speaker: Side,
     pub method: MethodId,
-    pub fate: Fate,
+    /// How many frames like it pass before.
+    pub after: usize,
 }
 
 /// One connection of one server, in the hands of a test.
@@ -106,7 +99,7 @@ impl Relay {
         let mut decoder = FrameDecoder::new();
         decoder.set_limits(1 << 20, 1 << 20);
         let (mut inbound, mut outbound) = (BytesMut::new(), BytesMut::new());
-        let mut listening = true;
+        let (mut listening, mut passed) = (true, 0);
         while speaker
             .read_buf(&mut inbound)
             .await
@@ -114,12 +107,14 @@ impl Relay {
         {
             let mut reached = false;
             while let Some(frame) = decoder.decode(&mut inbound).expect("frames") {
-                let moment = self.moment.filter(|moment| moment.is_marked_by(&frame));
-                if listening && moment.is_none_or(|moment| moment.fate == Fate::Passed) {
+                if let Some(moment) = self.moment.filter(|moment| moment.is_marked_by(&frame)) {
+                    reached |= passed == moment.after;
+                    listening &= !reached;
+                    passed += 1;
+                }
+                if listening {
                     frame.encode(&mut outbound);
                 }
-                reached |= moment.is_some();
-                listening &= moment.is_none();
             }
             listening &= listener.write_all_buf(&mut outbound).await.is_ok();
             if reached {

@@ -112,7 +112,7 @@ async fn replaced_in_turn(world: &World, end: impl AsyncFn(Server) -> Vec<String
 
 /// RPC-22: a rolling restart. Each finishes what it has begun and gives back the rest, so nothing is even done twice.
 pub async fn three_servers_restarted_in_turn(world: World) {
-    let stop = async |server: Server| {
+    let stop = async |mut server: Server| {
         let (status, lines) = server.stopped().await;
         assert!(status.success(), "{status}");
         lines
@@ -123,7 +123,7 @@ pub async fn three_servers_restarted_in_turn(world: World) {
 
 /// RPC-14, RPC-15: what a server had in hand when it was killed is done once more, and its caller waits that much longer.
 pub async fn three_servers_killed_in_turn(world: World) {
-    let (work, stats) = replaced_in_turn(&world, Server::killed).await;
+    let (work, stats) = replaced_in_turn(&world, async |mut server: Server| server.killed().await).await;
     assert!(work >= stats.answered, "{work} {stats:?}");
     assert!(stats.late <= work - stats.answered, "{work} {stats:?}");
 }
