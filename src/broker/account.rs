@@ -123,3 +123,33 @@ impl Drop for Share {
         self.account.fetch_sub(self.octets, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_too_many_is_taken_and_a_dead_letter_up_to_a_quarter_more() {
+        // SEC-8
+        let account = Account::new(800);
+        let enough = account.take(800);
+        assert!(!account.is_low(false));
+        let one = account.take(1);
+        assert!(account.is_low(false));
+        assert!(account.take_spare(200).is_none());
+        let dead = account.take_spare(199).unwrap();
+        drop((enough, dead));
+        assert_eq!(account.taken(), 1);
+        drop(one);
+    }
+
+    #[test]
+    fn what_was_too_much_is_enough_an_eighth_below() {
+        // BLOCK-1
+        let account = Account::new(800);
+        let _most = account.take(700);
+        assert!(!account.is_low(true));
+        let _one = account.take(1);
+        assert!(account.is_low(true) && !account.is_low(false));
+    }
+}

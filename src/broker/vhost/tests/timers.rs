@@ -48,6 +48,13 @@ fn whatever_makes_another_head_is_noticed() {
     stage.reopen(A1);
     assert_eq!(stage.stats("q"), Some((2, 0, 0)));
     stage.bodies(A1, "q");
+
+    // A timer that is set already may be too late for what comes now.
+    stage.publish_with(A1, "q", lasting("100"));
+    stage.bodies(A1, "q");
+    stage.publish_with(A1, "q", lasting("50"));
+    stage.pass(50);
+    assert_eq!(stage.stats("q"), Some((0, 0, 0)));
 }
 
 #[test]
