@@ -5,25 +5,25 @@
 //! `RpcClient` and `RpcServer` as a user gets them.
 
 use std::{
-    collections::HashMap,
     error::Error,
     future::Future,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use amqp_rpc::{
-    client::{Channel, Connection, Message},
+    client::{Channel, Connection, Consumer, Message, Received},
     codec::{BasicConsume, Properties, QueueDeclare, ShortString},
     rpc::{Request, RpcClient, RpcServer, RpcServerOptions},
 };
+use bytes::Bytes;
 use clap::{Parser, ValueEnum};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::json;
-use tokio::{sync::oneshot, task::JoinSet};
+use tokio::task::JoinSet;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -72,9 +72,10 @@ enum Ack {
 
 fn main() -> Outcome<()> {
     let arguments = Arguments::parse();
+    // One connection keeps one thread busy, and a wake-up within a thread is cheaper than one across.
     let mut runtime = match std::env::var("BENCH_RT").as_deref() {
-        Ok("current") => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
+        Ok("multi") => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
     };
     runtime.enable_all().build()?.block_on(async {
         match (arguments.role, arguments.api) {
@@ -127,77 +128,92 @@ async fn serve_rpc(arguments: Arguments) -> Outcome<()> {
     Ok(())
 }
 
-/// Who waits for which correlation id.
-#[derive(Default)]
-struct Pending {
-    last: AtomicU64,
-    waiting: Mutex<HashMap<u64, oneshot::Sender<usize>>>,
-}
-
 async fn call_channel(arguments: Arguments) -> Outcome<()> {
     let (_connection, channel) = open(&arguments).await?;
     let declare = QueueDeclare { exclusive: true, ..Default::default() };
     let reply_to = channel.queue_declare(declare).await?.queue;
     let consume = BasicConsume { queue: reply_to.clone(), ..Default::default() };
-    let mut replies = channel.consume_no_ack(consume).await?;
-    let pending = Arc::new(Pending::default());
-    let sorting = pending.clone();
-    tokio::spawn(async move {
-        while let Some(Ok(reply)) = replies.next().await {
+    let replies = channel.consume_no_ack(consume).await?;
+    let queue = ShortString::try_from(arguments.queue.as_str())?;
+    let body = vec![b'x'; arguments.body].into();
+    let began = vec![Instant::now(); arguments.concurrency];
+    let mut caller = Caller { channel, replies, queue, reply_to, body, began };
+    caller.run(arguments.calls_to_warm_up()).await?;
+    let window = Window::open()?;
+    let latencies = caller.run(arguments.calls).await?;
+    report_calls("amqp-rpc", &arguments, window, latencies)
+}
+
+/// One task that keeps calls in flight: whatever reply comes makes room for the next request.
+struct Caller {
+    channel: Channel,
+    replies: Consumer<Received>,
+    queue: ShortString,
+    reply_to: ShortString,
+    body: Bytes,
+    /// When the call in each place began. The correlation id is the place.
+    began: Vec<Instant>,
+}
+
+impl Caller {
+    async fn run(&mut self, calls: usize) -> Outcome<Vec<Duration>> {
+        let mut latencies = Vec::with_capacity(calls);
+        let first = self.began.len().min(calls);
+        for place in 0..first {
+            self.request(place).await?;
+        }
+        let mut sent = first;
+        while latencies.len() < calls {
+            let reply = self.replies.next().await.ok_or("the replies have ended")??;
+            if reply.body().len() != self.body.len() {
+                return Err("a reply of another length".into());
+            }
             let id = reply.properties().correlation_id.as_ref().and_then(|id| id.as_str().ok()?.parse().ok());
-            let call = id.and_then(|id: u64| sorting.waiting.lock().ok()?.remove(&id));
-            if let Some(call) = call {
-                let _ = call.send(reply.body().len());
+            let place: usize = id.ok_or("a reply to nothing")?;
+            latencies.push(self.began.get(place).ok_or("a reply to nothing")?.elapsed());
+            if sent < calls {
+                self.request(place).await?;
+                sent += 1;
             }
         }
-    });
-    let queue = ShortString::try_from(arguments.queue.as_str())?;
-    let body = bytes(arguments.body);
-    let call = move || {
-        let (channel, pending, reply_to) = (channel.clone(), pending.clone(), reply_to.clone());
-        let (queue, body) = (queue.clone(), body.clone());
-        async move {
-            let (sender, reply) = oneshot::channel();
-            let id = pending.last.fetch_add(1, Ordering::Relaxed);
-            pending.waiting.lock().map_err(|_| "poisoned")?.insert(id, sender);
-            let correlation_id = Some(ShortString::try_from(id.to_string())?);
-            let properties = Properties { correlation_id, reply_to: Some(reply_to), ..Default::default() }.into();
-            let expected = body.body.len();
-            channel.publish("", queue, Message { properties, ..body }).await?;
-            if reply.await? == expected { Ok(()) } else { Err("a reply of another length".into()) }
-        }
-    };
-    measure_calls("amqp-rpc", &arguments, call).await
+        Ok(latencies)
+    }
+
+    async fn request(&mut self, place: usize) -> Outcome<()> {
+        let correlation_id = Some(ShortString::try_from(itoa::Buffer::new().format(place))?);
+        let reply_to = Some(self.reply_to.clone());
+        let properties = Properties { correlation_id, reply_to, ..Default::default() };
+        self.began[place] = Instant::now();
+        Ok(self.channel.publish("", &self.queue, Message::new(properties, self.body.clone())).await?)
+    }
 }
 
 async fn call_rpc(arguments: Arguments) -> Outcome<()> {
     let connection = Connection::open(&arguments.url).await?;
     let rpc = RpcClient::new(&connection).await?;
     let queue = ShortString::try_from(arguments.queue.as_str())?;
-    let body = bytes(arguments.body);
+    let body = Bytes::from(vec![b'x'; arguments.body]);
     let call = move || {
         let (rpc, queue, body) = (rpc.clone(), queue.clone(), body.clone());
         async move {
-            let expected = body.body.len();
+            let expected = body.len();
             let reply = rpc.call(queue, body).await?;
             if reply.body.len() == expected { Ok(()) } else { Err("a reply of another length".into()) }
         }
     };
-    measure_calls("amqp-rpc/rpc", &arguments, call).await
-}
-
-fn bytes(length: usize) -> Message {
-    vec![b'x'; length].into()
-}
-
-async fn measure_calls<F, C>(peer: &str, arguments: &Arguments, call: F) -> Outcome<()>
-where
-    F: Fn() -> C + Clone + Send + Sync + 'static,
-    C: Future<Output = Outcome<()>> + Send + 'static,
-{
-    run_calls(arguments.concurrency.max(200), arguments.concurrency, call.clone()).await?;
+    run_calls(arguments.calls_to_warm_up(), arguments.concurrency, call.clone()).await?;
     let window = Window::open()?;
-    let mut latencies = run_calls(arguments.calls, arguments.concurrency, call).await?;
+    let latencies = run_calls(arguments.calls, arguments.concurrency, call).await?;
+    report_calls("amqp-rpc/rpc", &arguments, window, latencies)
+}
+
+impl Arguments {
+    fn calls_to_warm_up(&self) -> usize {
+        self.concurrency.max(200)
+    }
+}
+
+fn report_calls(peer: &str, arguments: &Arguments, window: Window, mut latencies: Vec<Duration>) -> Outcome<()> {
     let report = window.close()?;
     latencies.sort_unstable();
     let quantile = |q: f64| latencies[((latencies.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e6;
@@ -242,7 +258,8 @@ where
 async fn publish(arguments: Arguments) -> Outcome<()> {
     let (_connection, channel) = open(&arguments).await?;
     declare(&channel, &arguments.queue, false).await?;
-    let (queue, body) = (ShortString::try_from(arguments.queue.as_str())?, bytes(arguments.body));
+    let queue = ShortString::try_from(arguments.queue.as_str())?;
+    let body = Bytes::from(vec![b'x'; arguments.body]);
     let window = Window::open()?;
     for _ in 0..arguments.count {
         channel.publish("", &queue, body.clone()).await?;
