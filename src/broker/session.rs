@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
     time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH},
 };
 
@@ -241,8 +242,8 @@ impl Session {
 impl Application for Session {
     type Command = Order;
 
-    async fn commands(&mut self, batch: &mut Vec<Order>, most: usize) -> usize {
-        self.inbox.recv_many(batch, most).await
+    fn poll_command(&mut self, context: &mut Context<'_>) -> Poll<Option<Order>> {
+        self.inbox.poll_recv(context)
     }
 
     fn on_command(&mut self, core: &mut Core, order: Option<Order>) {

@@ -12,6 +12,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -74,8 +75,9 @@ impl Shared {
         self.room.notify_one();
     }
 
-    fn hear(&self) {
-        let since = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    fn hear(&self, now: Instant) {
+        let since = now.duration_since(self.began).as_millis();
+        let since = u64::try_from(since).unwrap_or(u64::MAX);
         self.heard.store(since, Ordering::Relaxed);
     }
 
@@ -284,8 +286,8 @@ impl ChannelShared {
 impl Application for Session {
     type Command = Queued;
 
-    async fn commands(&mut self, batch: &mut Vec<Queued>, most: usize) -> usize {
-        self.commands.recv_many(batch, most).await
+    fn poll_command(&mut self, context: &mut Context<'_>) -> Poll<Option<Queued>> {
+        self.commands.poll_recv(context)
     }
 
     fn on_command(&mut self, core: &mut Core, queued: Option<Queued>) {
@@ -331,8 +333,8 @@ impl Application for Session {
         }
     }
 
-    fn on_read(&mut self) {
-        self.shared.hear();
+    fn on_read(&mut self, now: Instant) {
+        self.shared.hear(now);
     }
 
     fn on_event(&mut self, core: &mut Core, event: Event) {
