@@ -86,20 +86,21 @@ pub(crate) trait Application: Send {
 }
 
 /// Runs one connection to its end.
-pub(crate) async fn drive<R, W, A>(mut reader: R, mut writer: W, core: Connection, app: A)
+pub(crate) async fn drive<R, W, A>(reader: R, writer: W, core: Connection, app: A)
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
     A: Application,
 {
-    let mut driver = Driver::new(core, app);
-    let mut timer = pin!(sleep_until(Instant::now() + Duration::from_hours(1)));
-    poll_fn(|context| driver.poll(context, &mut reader, &mut writer, timer.as_mut())).await;
-    driver.say_goodbye(writer).await;
+    let mut driver = Driver::new(reader, writer, core, app);
+    poll_fn(|context| driver.poll(context)).await;
+    driver.say_goodbye().await;
 }
 
 /// A connection's core, what sits on it, and what is on its way between them and the socket.
-struct Driver<A: Application> {
+struct Driver<R, W, A> {
+    reader: R,
+    writer: W,
     core: Connection,
     app: A,
     inbound: BytesMut,
@@ -108,75 +109,70 @@ struct Driver<A: Application> {
     heard: bool,
     /// Whether there may be more commands.
     listening: bool,
-    wanted: Arms,
+    /// Whether what is read next has somewhere to go.
+    reading: bool,
+    /// When to look at the clock, and what rings then or earlier.
+    due: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
     bell: Pin<Box<OwnedNotified>>,
     /// Octets that what the peer said has made us answer since the socket last took everything.
     answers: usize,
     trouble: Trouble,
 }
 
-/// The five things that the loop waits for. Commands are taken and octets written within a turn, the others before it.
-#[derive(Debug, Clone, Copy, Default)]
-struct Arms {
-    read: bool,
-    write: bool,
-    commands: bool,
-    /// There may be room again.
-    bell: bool,
-    timer: bool,
+/// One of the five that can wake the task.
+#[derive(Debug, Clone, Copy)]
+enum Arm {
+    Read,
+    Write,
+    Commands,
+    Bell,
+    Timer,
 }
 
-impl Arms {
-    /// Whether there is one that is not among `others`.
-    fn beyond(self, others: Self) -> bool {
-        self.read && !others.read
-            || self.write && !others.write
-            || self.commands && !others.commands
-            || self.bell && !others.bell
-            || self.timer && !others.timer
+impl Arm {
+    const fn bit(self) -> u8 {
+        1 << self as u8
     }
 }
 
-/// What is to be done after a turn.
-enum Turn {
-    /// Wait for whatever of these comes first; `due` is when to look at the clock.
-    Wait {
-        wanted: Arms,
-        due: Option<Instant>,
-    },
-    Over,
+/// The time from one wake-up of the task to its next sleep.
+struct Awake<'a, 'b> {
+    context: &'a mut Context<'b>,
+    /// A bit for each arm that has said "not yet". It wakes the task by itself, and is not asked again before.
+    silent: u8,
 }
 
-/// Polls an arm that is wanted, unless it has said "not yet" since the task woke up: then it wakes the task by itself.
-fn ask<T>(wanted: bool, silent: &mut bool, poll: impl FnOnce() -> Poll<T>) -> Option<T> {
-    if !wanted || *silent {
-        return None;
-    }
-    match poll() {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => {
-            *silent = true;
-            None
+impl Awake<'_, '_> {
+    fn ask<T>(&mut self, arm: Arm, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Option<T> {
+        if self.silent & arm.bit() != 0 {
+            return None;
+        }
+        match poll(self.context) {
+            Poll::Ready(value) => Some(value),
+            Poll::Pending => {
+                self.silent |= arm.bit();
+                None
+            }
         }
     }
 }
 
-impl<A: Application> Driver<A> {
-    fn new(core: Connection, app: A) -> Self {
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, A: Application> Driver<R, W, A> {
+    fn new(reader: R, writer: W, core: Connection, app: A) -> Self {
         let bell = Box::pin(app.bell().notified_owned());
-        let wanted = Arms {
-            read: true,
-            commands: true,
-            ..Arms::default()
-        };
         Self {
+            reader,
+            writer,
             core,
             app,
             inbound: BytesMut::new(),
             outbound: BytesMut::new(),
             heard: false,
             listening: true,
-            wanted,
+            reading: true,
+            due: None,
+            timer: Box::pin(sleep_until(Instant::now())),
             bell,
             answers: 0,
             trouble: Trouble::default(),
@@ -184,72 +180,73 @@ impl<A: Application> Driver<A> {
     }
 
     /// Takes whatever is ready and does what follows from it, until nothing is. Ready itself once the connection is over.
-    fn poll<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
-        &mut self,
-        context: &mut Context<'_>,
-        reader: &mut R,
-        writer: &mut W,
-        mut timer: Pin<&mut Sleep>,
-    ) -> Poll<()> {
-        let mut silent = Arms::default();
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let silent = 0;
+        let mut awake = Awake { context, silent };
+        self.wait(&mut awake);
         loop {
-            let Arms {
-                read,
-                bell,
-                timer: tick,
-                ..
-            } = self.wanted;
-            let read = ask(read, &mut silent.read, || {
-                pin!(reader.read_buf(&mut self.inbound)).poll(context)
-            });
-            if let Some(read) = read {
-                self.read(read);
-            }
-            if ask(bell, &mut silent.bell, || self.bell.as_mut().poll(context)).is_some() {
-                self.bell.set(self.app.bell().notified_owned());
-            }
-            let _ = ask(tick, &mut silent.timer, || timer.as_mut().poll(context));
-            let Turn::Wait { wanted, due } = self.turn(context, &mut silent, writer) else {
+            self.turn(&mut awake);
+            if self.core.is_over() {
                 return Poll::Ready(());
-            };
-            self.wanted = wanted;
-            // Activity moves the deadline all the time, so the timer is only moved when it would be late.
-            if let Some(due) = due.filter(|due| timer.is_elapsed() || *due < timer.deadline()) {
-                timer.as_mut().reset(due);
-                silent.timer = false;
             }
-            if !wanted.beyond(silent) {
+            if !self.wait(&mut awake) {
                 return Poll::Pending;
             }
         }
     }
 
-    /// Does everything that needs no waiting: the time, what users ask for, what the peer said, and a first attempt to
-    /// write what has gathered.
-    fn turn<W: AsyncWrite + Unpin>(
-        &mut self,
-        context: &mut Context<'_>,
-        silent: &mut Arms,
-        writer: &mut W,
-    ) -> Turn {
+    /// Asks the reader, the bell and the timer; the other two are asked in a turn. Says whether any of them is ready.
+    fn wait(&mut self, awake: &mut Awake<'_, '_>) -> bool {
+        let Self {
+            reader,
+            inbound,
+            bell,
+            timer,
+            ..
+        } = self;
+        let (mut rang, mut rung, mut read) = (None, None, None);
+        if self.due.is_some() {
+            rang = awake.ask(Arm::Timer, |context| timer.as_mut().poll(context));
+        }
+        if !self.reading || !self.outbound.is_empty() {
+            rung = awake.ask(Arm::Bell, |context| bell.as_mut().poll(context));
+        }
+        if self.reading {
+            read = awake.ask(Arm::Read, |context| {
+                pin!(reader.read_buf(inbound)).poll(context)
+            });
+        }
+        let ready = rang.is_some() || rung.is_some() || read.is_some();
+        if rung.is_some() {
+            self.bell.set(self.app.bell().notified_owned());
+        }
+        if let Some(read) = read {
+            self.read(read);
+        }
+        ready
+    }
+
+    /// Does everything that needs no waiting: the time, what users ask for, what the peer said, and an attempt to write
+    /// what has gathered.
+    fn turn(&mut self, awake: &mut Awake<'_, '_>) {
         loop {
             let now = Instant::now();
             if std::mem::take(&mut self.heard) {
                 self.app.on_read(now);
             }
             self.core.tick(now.into_std());
-            let commands = self.obey(context, silent);
-            let reading = self.understand();
-            self.core.watch(reading);
+            let all_done = self.obey(awake);
+            self.reading = self.understand();
+            self.core.watch(self.reading);
             let waited = self.unsent() > 0;
-            let given_up = self.write(context, silent, writer, now);
+            let given_up = self.write(awake, now);
             if self.core.is_over() {
-                return Turn::Over;
+                return;
             }
             if self.outbound.is_empty() {
                 self.flushed();
-                let (unread, unsaid) = (!reading && waited, self.core.unsent() > 0);
-                if unread || unsaid || !commands {
+                let (unread, unsaid) = (!self.reading && waited, self.core.unsent() > 0);
+                if unread || unsaid || !all_done {
                     continue; // what had to wait for room has it now
                 }
             }
@@ -259,28 +256,29 @@ impl<A: Application> Driver<A> {
                 self.inbound.reserve(room);
             }
             let due = self.core.deadline().map(Instant::from_std);
-            let due = [due, given_up].into_iter().flatten().min();
-            let write = !self.outbound.is_empty();
-            let wanted = Arms {
-                read: reading,
-                write,
-                commands: commands && self.listening,
-                bell: !reading || write,
-                timer: due.is_some(),
-            };
-            return Turn::Wait { wanted, due };
+            return self.wind(awake, [due, given_up].into_iter().flatten().min());
         }
     }
 
-    /// Does what users ask for, and says whether it had room for all of it.
-    fn obey(&mut self, context: &mut Context<'_>, silent: &mut Arms) -> bool {
+    /// Sets the timer. Activity moves the deadline all the time, so it is only moved when it would be late.
+    fn wind(&mut self, awake: &mut Awake<'_, '_>, due: Option<Instant>) {
+        self.due = due;
+        let timer = self.timer.as_mut();
+        if let Some(due) = due.filter(|due| timer.is_elapsed() || *due < timer.deadline()) {
+            timer.reset(due);
+            awake.silent &= !Arm::Timer.bit();
+        }
+    }
+
+    /// Does what users ask for, and says whether there was room for all of it.
+    fn obey(&mut self, awake: &mut Awake<'_, '_>) -> bool {
         while self.listening {
             if self.unsent() >= HIGH_WATER {
                 return false;
             }
-            let Some(command) = ask(true, &mut silent.commands, || {
-                self.app.poll_command(context)
-            }) else {
+            let app = &mut self.app;
+            let Some(command) = awake.ask(Arm::Commands, |context| app.poll_command(context))
+            else {
                 break;
             };
             self.listening = command.is_some();
@@ -333,22 +331,19 @@ impl<A: Application> Driver<A> {
 
     /// Gives the socket what there is, which it nearly always takes at once. Returns when a socket that takes nothing is
     /// given up.
-    fn write<W: AsyncWrite + Unpin>(
-        &mut self,
-        context: &mut Context<'_>,
-        silent: &mut Arms,
-        writer: &mut W,
-        now: Instant,
-    ) -> Option<Instant> {
+    fn write(&mut self, awake: &mut Awake<'_, '_>, now: Instant) -> Option<Instant> {
         if self.outbound.is_empty() {
             self.core.transmit(&mut self.outbound);
         }
-        let wrote = ask(!self.outbound.is_empty(), &mut silent.write, || {
-            pin!(writer.write_buf(&mut self.outbound)).poll(context)
-        });
-        if let Some(wrote) = wrote {
-            self.trouble.wrote(wrote);
-        }
+        let Self {
+            writer, outbound, ..
+        } = self;
+        while !outbound.is_empty()
+            && let Some(wrote) = awake.ask(Arm::Write, |context| {
+                pin!(writer.write_buf(outbound)).poll(context)
+            })
+            && self.trouble.wrote(wrote)
+        {}
         let patience = self.app.patience();
         self.trouble
             .look(&mut self.core, &mut self.outbound, patience, now)
@@ -366,12 +361,12 @@ impl<A: Application> Driver<A> {
         }
     }
 
-    async fn say_goodbye<W: AsyncWrite + Unpin>(mut self, mut writer: W) {
+    async fn say_goodbye(mut self) {
         self.tell();
         self.core.transmit(&mut self.outbound);
         let _ = timeout(LAST_WORDS, async {
-            writer.write_all_buf(&mut self.outbound).await?;
-            writer.shutdown().await
+            self.writer.write_all_buf(&mut self.outbound).await?;
+            self.writer.shutdown().await
         })
         .await;
     }
@@ -387,14 +382,16 @@ struct Trouble {
 }
 
 impl Trouble {
-    fn wrote(&mut self, wrote: io::Result<usize>) {
+    /// Notes what came of a write; false when there will be no other.
+    fn wrote(&mut self, wrote: io::Result<usize>) -> bool {
         self.stuck = None;
         let cause = match wrote {
-            Ok(1..) => return,
+            Ok(1..) => return true,
             Ok(0) => io::ErrorKind::WriteZero.to_string(),
             Err(error) => error.to_string(),
         };
         self.broken = Some((Cause::Io(cause), Instant::now() + LAST_WORDS));
+        false
     }
 
     /// Ends the connection if it is time for that, or says when it will be.

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::{
     error::Error,
     handle::Handle,
-    inbox::{Bound, ConsumerEnd, Inbox, Level},
+    inbox::{Bound, ConsumerEnd, Inbox, Level, Waiting},
     session::Command,
 };
 use crate::{
@@ -263,7 +263,7 @@ pub struct Consumer<D: Item = Delivery> {
     pub(super) handle: Handle,
     no_ack: bool,
     bound: Bound,
-    waiting: mpsc::UnboundedReceiver<(Received, DeliveryTag)>,
+    waiting: mpsc::UnboundedReceiver<Waiting>,
     pub(super) level: Arc<Level>,
     /// Its end has been told.
     ended: bool,
@@ -317,8 +317,12 @@ impl<D: Item> Consumer<D> {
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<D, Error>>> {
         self.waiting.poll_recv(context).map(|next| match next {
-            Some((received, tag)) => {
-                self.took(&received.message);
+            Some(Waiting {
+                received,
+                tag,
+                weight,
+            }) => {
+                self.took(weight);
                 Some(Ok(D::from_parts(received, tag, &self.handle)))
             }
             None => self.why().map(Err),
@@ -326,8 +330,8 @@ impl<D: Item> Consumer<D> {
     }
 
     /// Makes room, and says so to a connection that waits for it.
-    fn took(&self, message: &Message) {
-        let (weight, limit) = (self.bound.weight(message), self.bound.limit());
+    fn took(&self, weight: usize) {
+        let limit = self.bound.limit();
         let before = self.level.waiting.fetch_sub(weight, Ordering::Relaxed);
         if before > limit && before - weight <= limit {
             self.handle.make_room();
@@ -367,8 +371,8 @@ impl<D: Item> Drop for Consumer<D> {
     fn drop(&mut self) {
         self.waiting.close();
         let mut unseen = Vec::new();
-        while let Ok((received, tag)) = self.waiting.try_recv() {
-            self.took(&received.message);
+        while let Ok(Waiting { tag, weight, .. }) = self.waiting.try_recv() {
+            self.took(weight);
             if !self.no_ack {
                 unseen.push(tag);
             }

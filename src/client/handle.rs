@@ -136,16 +136,17 @@ impl Handle {
 impl Inner {
     /// Says something that cannot wait, from a `Drop`.
     pub(crate) fn ask(&self, command: Command) {
-        let place = None;
-        let _ = self.commands.send(Queued { command, place }); // if the task has ended there is nothing left to ask for
+        let placed = false;
+        let _ = self.commands.send(Queued { command, placed }); // if the task has ended there is nothing left to ask for
     }
 
     /// Hands a command to the connection's task, and waits for a place in its queue.
     pub(crate) async fn command(&self, command: Command) -> Result<(), Error> {
         let over = || self.shared.over();
-        let place = self.shared.places.clone().acquire_owned().await;
-        let place = Some(place.map_err(|_| over())?);
-        let queued = self.commands.send(Queued { command, place });
+        let place = self.shared.places.acquire().await;
+        place.map_err(|_| over())?.forget(); // given back when the command is taken
+        let placed = true;
+        let queued = self.commands.send(Queued { command, placed });
         queued.map_err(|_| over())
     }
 

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{consumer::Received, error::Error, session::Returned};
 use crate::{
-    codec::{BasicDeliver, ConsumerTag, DeliveryTag},
+    codec::{BasicDeliver, ConsumerTag, DeliveryTag, Properties},
     protocol::Message,
 };
 
@@ -26,6 +26,15 @@ pub(crate) enum Bound {
 /// it. One that lies farther from the last one is copied out. SEC-16
 const SPARSE: usize = 4;
 
+/// A delivery in a consumer's queue.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) received: Received,
+    pub(super) tag: DeliveryTag,
+    /// What it counts for.
+    pub(super) weight: usize,
+}
+
 /// The session's end of a consumer's queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Inbox {
@@ -34,7 +43,7 @@ pub(crate) struct Inbox {
     last: u64,
     no_ack: bool,
     bound: Bound,
-    waiting: mpsc::UnboundedSender<(Received, DeliveryTag)>,
+    waiting: mpsc::UnboundedSender<Waiting>,
     level: Arc<Level>,
     pub(crate) stage: InboxStage,
 }
@@ -71,7 +80,7 @@ impl Inbox {
         tag: ConsumerTag,
         no_ack: bool,
         bound: Bound,
-        waiting: mpsc::UnboundedSender<(Received, DeliveryTag)>,
+        waiting: mpsc::UnboundedSender<Waiting>,
     ) -> (Self, Arc<Level>) {
         let level = Arc::new(Level::default());
         let inbox = Self {
@@ -95,14 +104,17 @@ impl Inbox {
         position: u64,
     ) -> Result<(), DeliveryTag> {
         let BasicDeliver {
-            delivery_tag,
+            delivery_tag: tag,
             redelivered,
             exchange,
             routing_key,
             ..
         } = deliver;
         let stretch = position.saturating_sub(std::mem::replace(&mut self.last, position));
-        if usize::try_from(stretch).is_ok_and(|stretch| stretch > SPARSE * message.memory()) {
+        let sparse =
+            |memory| usize::try_from(stretch).is_ok_and(|stretch| stretch > SPARSE * memory);
+        // What every message takes is known without a look at each of its properties.
+        if sparse(size_of::<Properties>() + message.body.len()) && sparse(message.memory()) {
             message = message.into_owned();
         }
         let weight = self.bound.weight(&message);
@@ -113,15 +125,20 @@ impl Inbox {
             message,
         };
         self.level.waiting.fetch_add(weight, Ordering::Relaxed);
-        match self.waiting.send((received, delivery_tag)) {
-            Err(_) if !self.no_ack => Err(delivery_tag),
+        let waiting = Waiting {
+            received,
+            tag,
+            weight,
+        };
+        match self.waiting.send(waiting) {
+            Err(_) if !self.no_ack => Err(tag),
             _ => Ok(()),
         }
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        let more_may_come = !self.is_abandoned() && self.level.end.get().is_none();
-        more_may_come && self.level.waiting.load(Ordering::Relaxed) > self.bound.limit()
+        let over = self.level.waiting.load(Ordering::Relaxed) > self.bound.limit();
+        over && !self.is_abandoned() && self.level.end.get().is_none()
     }
 
     /// Nobody is left to take anything.
@@ -136,7 +153,7 @@ impl Inbox {
 }
 
 impl Bound {
-    pub(super) fn weight(self, message: &Message) -> usize {
+    fn weight(self, message: &Message) -> usize {
         match self {
             Self::Messages(_) => 1,
             Self::Octets(_) => message.memory() + size_of::<Received>(),

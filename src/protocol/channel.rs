@@ -92,10 +92,10 @@ pub(crate) enum Answer {
 }
 
 impl Channel {
-    pub(crate) const fn new(stage: Stage) -> Self {
+    pub(crate) fn new(stage: Stage) -> Self {
         Self {
             stage,
-            assembler: Assembler::AwaitMethod,
+            assembler: Assembler::default(),
             owed: VecDeque::new(),
         }
     }

@@ -59,26 +59,49 @@ impl<B: Into<Bytes>> From<B> for Message {
     }
 }
 
-/// Where a channel is within a content.
+/// Where a channel is within a content: what is due next, and what has come of it.
 #[derive(Debug, Default)]
-pub(crate) enum Assembler {
+pub(crate) struct Assembler {
+    due: Due,
+    /// The method that began the content, until that is complete.
+    method: Option<Method>,
+    content: Content,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+enum Due {
     #[default]
-    AwaitMethod,
-    AwaitHeader(Method),
-    AwaitBody(Method, Content),
-    /// So many octets are still to be thrown away of what the method began. SEC-6, CHAN-8
-    Swallow(MethodId, u64),
+    Method,
+    Header,
+    Body,
+    /// So many octets are still to be thrown away of what this method began. SEC-6, CHAN-8
+    Rest(MethodId, u64),
 }
 
 /// A content whose body is not complete.
-#[derive(Debug)]
-pub(crate) struct Content {
-    properties: Box<Properties>,
+#[derive(Debug, Default)]
+struct Content {
+    properties: Option<Box<Properties>>,
     /// What has come of the body. Nothing is reserved for what the header only announced (SEC-1).
     body: Vec<u8>,
     left: u64,
     /// Octets of memory that the properties take.
     header: usize,
+}
+
+/// Octets of memory that unfinished contents take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) headers: usize,
+    pub(crate) bodies: usize,
+}
+
+impl Held {
+    /// One content's part of this sum is another now.
+    pub(crate) const fn changed(&mut self, before: Self, after: Self) {
+        self.headers = self.headers + after.headers - before.headers;
+        self.bodies = self.bodies + after.bodies - before.bodies;
+    }
 }
 
 /// One step's result.
@@ -105,44 +128,42 @@ pub(crate) struct OutOfPlace {
 
 impl Assembler {
     /// Takes one frame of the channel. `wanted` is the largest body accepted, or `None` to throw contents away.
-    #[rustfmt::skip] // a transition table: the state and the frame, then what follows
+    #[rustfmt::skip] // a transition table: what is due and what came, then what follows
     pub(crate) fn step(&mut self, payload: Payload, wanted: Option<u64>) -> Result<Assembled, OutOfPlace> {
-        use {Assembler::*, Payload as P};
-        match (mem::take(self), payload) {
-            (AwaitMethod, P::Method(m)) if m.row().carries_content => {
-                *self = AwaitHeader(m);
+        use Payload as P;
+        match (self.due, payload) {
+            (Due::Method, P::Method(m)) if m.row().carries_content => {
+                (self.due, self.method) = (Due::Header, Some(m));
                 Ok(Assembled::More)
             }
-            (AwaitMethod, P::Method(m)) => Ok(Assembled::Method(m)),
-            (AwaitMethod, _) =>
-                Err(unexpected(MethodId::NONE, "expected method frame, got non method frame instead")),
+            (Due::Method, P::Method(m)) => Ok(Assembled::Method(m)),
+            (Due::Method, _) =>
+                Err(self.unexpected("expected method frame, got non method frame instead")),
 
-            (AwaitHeader(m), P::Header(h)) => self.header(m, h, wanted),
-            (AwaitHeader(m), _) =>
-                Err(unexpected(m.id(), "expected content header for class 60, got non content header frame instead")),
+            (Due::Header, P::Header(h)) => self.header(h, wanted),
+            (Due::Header, _) =>
+                Err(self.unexpected("expected content header for class 60, got non content header frame instead")),
 
-            (AwaitBody(m, c), P::Body(octets)) if wanted.is_some() => self.body(m, c, octets),
-            (AwaitBody(m, c), P::Body(octets)) => self.swallow(m.id(), c.left, &octets),
-            (Swallow(id, left), P::Body(octets)) => self.swallow(id, left, &octets),
-            (AwaitBody(m, _), _) =>
-                Err(unexpected(m.id(), "expected content body, got non content body frame instead")),
-            (Swallow(id, _), _) =>
-                Err(unexpected(id, "expected content body, got non content body frame instead")),
+            (Due::Body, P::Body(octets)) if wanted.is_some() => self.body(octets),
+            (Due::Body, P::Body(octets)) => Ok(self.swallow(self.left_after(self.content.left, &octets)?)),
+            (Due::Rest(_, left), P::Body(octets)) => Ok(self.swallow(self.left_after(left, &octets)?)),
+            (Due::Body | Due::Rest(..), _) =>
+                Err(self.unexpected("expected content body, got non content body frame instead")),
         }
     }
 
-    /// Octets of memory that a content takes which has begun to come: its header and its body. SEC-8
-    pub(crate) fn held(&self) -> (usize, usize) {
-        match self {
-            Self::AwaitBody(_, content) => (content.header, content.body.capacity()),
-            _ => (0, 0),
+    /// Octets of memory that a content takes which has begun to come. SEC-8
+    pub(crate) fn held(&self) -> Held {
+        let Content { header, body, .. } = &self.content;
+        Held {
+            headers: *header,
+            bodies: body.capacity(),
         }
     }
 
     /// The header says how much body follows: none, and the content is complete already.
     fn header(
         &mut self,
-        method: Method,
         header: ContentHeader,
         wanted: Option<u64>,
     ) -> Result<Assembled, OutOfPlace> {
@@ -155,76 +176,99 @@ impl Assembler {
             let text = format!(
                 "expected content header for class 60, got one for class {class_id} instead"
             );
-            return Err(unexpected(method.id(), &text));
+            return Err(self.unexpected(&text));
         }
         match wanted {
             Some(limit) if left > limit => {
                 // Refused on its header; what follows of it is swallowed (SEC-5, SEC-6).
-                let (code, id) = (ReplyCode::PRECONDITION_FAILED, method.id());
+                let (code, method) = (ReplyCode::PRECONDITION_FAILED, self.begun());
                 let text =
                     format!("message size {left} is larger than configured max size {limit}");
-                *self = Self::Swallow(id, left);
-                return Err(OutOfPlace {
-                    code,
-                    method: id,
-                    text,
-                });
+                self.swallow(left);
+                Err(OutOfPlace { code, method, text })
             }
-            Some(_) if left == 0 => {
-                let body = Bytes::new();
-                return Ok(Assembled::Content(method, Message { properties, body }));
-            }
+            Some(_) if left == 0 => self.complete(properties, Bytes::new()),
             Some(_) => {
-                let (body, header) = (Vec::new(), properties.memory());
-                let content = Content {
-                    properties,
-                    body,
+                self.due = Due::Body;
+                self.content = Content {
+                    header: properties.memory(),
+                    properties: Some(properties),
+                    body: Vec::new(),
                     left,
-                    header,
                 };
-                *self = Self::AwaitBody(method, content);
+                Ok(Assembled::More)
             }
-            None if left == 0 => return Ok(Assembled::Swallowed),
-            None => *self = Self::Swallow(method.id(), left),
+            None => Ok(self.swallow(left)),
         }
-        Ok(Assembled::More)
     }
 
-    fn body(
-        &mut self,
-        method: Method,
-        mut content: Content,
-        octets: Bytes,
-    ) -> Result<Assembled, OutOfPlace> {
-        let left = left_after(method.id(), content.left, &octets)?;
-        if left > 0 || !content.body.is_empty() {
-            content.append(&octets);
+    fn body(&mut self, octets: Bytes) -> Result<Assembled, OutOfPlace> {
+        let left = self.left_after(self.content.left, &octets)?;
+        if left > 0 || !self.content.body.is_empty() {
+            self.content.append(&octets);
         }
-        content.left = left;
+        self.content.left = left;
         if left > 0 {
-            *self = Self::AwaitBody(method, content);
             return Ok(Assembled::More);
         }
         let Content {
             properties, body, ..
-        } = content;
+        } = mem::take(&mut self.content);
         // A body of one frame stays the slice of the read buffer that it is.
         let body = if body.is_empty() { octets } else { body.into() };
-        Ok(Assembled::Content(method, Message { properties, body }))
+        self.complete(properties.unwrap_or_default(), body)
     }
 
-    fn swallow(
+    fn complete(
         &mut self,
-        method: MethodId,
-        left: u64,
-        octets: &[u8],
+        properties: Box<Properties>,
+        body: Bytes,
     ) -> Result<Assembled, OutOfPlace> {
-        let left = left_after(method, left, octets)?;
-        if left == 0 {
-            return Ok(Assembled::Swallowed);
+        self.due = Due::Method;
+        match self.method.take() {
+            Some(method) => Ok(Assembled::Content(method, Message { properties, body })),
+            None => Err(self.unexpected("a header is due only after a method")),
         }
-        *self = Self::Swallow(method, left);
-        Ok(Assembled::More)
+    }
+
+    /// Throws `left` octets away, and what has come of the content.
+    fn swallow(&mut self, left: u64) -> Assembled {
+        let method = self.begun();
+        *self = Self::default();
+        if left == 0 {
+            return Assembled::Swallowed;
+        }
+        self.due = Due::Rest(method, left);
+        Assembled::More
+    }
+
+    /// The method that began the content, if one did.
+    fn begun(&self) -> MethodId {
+        match (self.due, &self.method) {
+            (Due::Rest(id, _), _) => id,
+            (_, Some(method)) => method.id(),
+            (_, None) => MethodId::NONE,
+        }
+    }
+
+    /// What is due after these octets; more than was announced is an error. CONTENT-5
+    fn left_after(&self, left: u64, octets: &[u8]) -> Result<u64, OutOfPlace> {
+        let octets = u64::try_from(octets.len()).ok();
+        octets
+            .and_then(|octets| left.checked_sub(octets))
+            .ok_or_else(|| OutOfPlace {
+                code: ReplyCode::FRAME_ERROR,
+                method: self.begun(),
+                text: "content body frame exceeds remaining content size".to_owned(),
+            })
+    }
+
+    fn unexpected(&self, text: &str) -> OutOfPlace {
+        OutOfPlace {
+            code: ReplyCode::UNEXPECTED_FRAME,
+            method: self.begun(),
+            text: text.to_owned(),
+        }
     }
 }
 
@@ -239,26 +283,6 @@ impl Content {
             body.reserve_exact(octets.len().max(body.len()).min(announced));
         }
         body.extend_from_slice(octets);
-    }
-}
-
-/// What is due after these octets; more than was announced is an error. CONTENT-5
-fn left_after(method: MethodId, left: u64, octets: &[u8]) -> Result<u64, OutOfPlace> {
-    let octets = u64::try_from(octets.len()).ok();
-    octets
-        .and_then(|octets| left.checked_sub(octets))
-        .ok_or_else(|| OutOfPlace {
-            code: ReplyCode::FRAME_ERROR,
-            method,
-            text: "content body frame exceeds remaining content size".to_owned(),
-        })
-}
-
-fn unexpected(method: MethodId, text: &str) -> OutOfPlace {
-    OutOfPlace {
-        code: ReplyCode::UNEXPECTED_FRAME,
-        method,
-        text: text.to_owned(),
     }
 }
 
@@ -428,13 +452,8 @@ mod tests {
             }
             step(body(octets));
         }
-        let Assembler::AwaitBody(_, content) = assembler else {
-            panic!("one octet is due")
-        };
-        assert_eq!(
-            (content.body.as_slice(), content.body.capacity()),
-            (&b"ab"[..], 2)
-        );
+        let Content { body, left, .. } = assembler.content;
+        assert_eq!((body.as_slice(), body.capacity(), left), (&b"ab"[..], 2, 1));
     }
 
     #[test]
@@ -477,7 +496,7 @@ mod tests {
         assembler.step(header(OCTETS as u64), limit).unwrap();
         for octets in 1..OCTETS {
             assembler.step(body(b"x"), limit).unwrap();
-            let (_, held) = assembler.held();
+            let held = assembler.held().bodies;
             assert!(
                 (octets..(2 * octets).min(OCTETS) + 1).contains(&held),
                 "{held} for {octets}"
@@ -485,7 +504,7 @@ mod tests {
         }
         let last = assembler.step(body(b"x"), limit);
         assert!(matches!(last, Ok(Assembled::Content(_, message)) if message.body.len() == OCTETS));
-        assert_eq!(assembler.held(), (0, 0));
+        assert_eq!(assembler.held(), Held::default());
     }
 
     #[test]
@@ -496,7 +515,7 @@ mod tests {
         assembler.step(header(7), Some(9)).unwrap();
         let room = [(); 6].map(|()| {
             assembler.step(body(b"x"), Some(9)).unwrap();
-            assembler.held().1
+            assembler.held().bodies
         });
         assert_eq!(room, [1, 2, 4, 4, 7, 7]);
     }
@@ -507,7 +526,7 @@ mod tests {
         let mut assembler = Assembler::default();
         for frame in [publish(), header(3), body(b"a")] {
             assembler.step(frame, None).unwrap();
-            assert_eq!(assembler.held(), (0, 0));
+            assert_eq!(assembler.held(), Held::default());
         }
     }
 

@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    sync::{Notify, Semaphore, mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -35,6 +35,9 @@ use crate::{
 /// How long a broker that reads nothing is put up with once nobody uses the connection any more.
 const FAREWELL: Duration = Duration::from_secs(10);
 
+/// Places in the queue of commands are given back in dozens: each time costs a lock.
+const PLACES_AT_ONCE: usize = 32;
+
 /// What is known of a connection outside its task.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -47,7 +50,7 @@ pub(crate) struct Shared {
     /// A consumer made room, or the last user has left.
     pub(crate) room: Arc<Notify>,
     /// Places in the queue of commands.
-    pub(crate) places: Arc<Semaphore>,
+    pub(crate) places: Semaphore,
     left: AtomicBool,
     began: Instant,
     /// When the broker was last heard, in milliseconds since `began`.
@@ -62,7 +65,7 @@ impl Shared {
             blocked,
             in_the_way: Mutex::new(None),
             room: Arc::new(Notify::new()),
-            places: Arc::new(Semaphore::new(places)),
+            places: Semaphore::new(places),
             left: AtomicBool::new(false),
             began: Instant::now(),
             heard: AtomicU64::new(0),
@@ -181,12 +184,12 @@ pub(crate) struct Publish {
     pub(crate) confirm: Confirming,
 }
 
-/// A command on its way, and the place it takes among those that may wait. What a `Drop` says takes none: it cannot
-/// wait, and there is one at most for every handle that existed.
+/// A command on its way, and whether it takes a place among those that may wait. What a `Drop` says takes none: it
+/// cannot wait, and there is one at most for every handle that existed.
 #[derive(Debug)]
 pub(crate) struct Queued {
     pub(crate) command: Command,
-    pub(crate) place: Option<OwnedSemaphorePermit>,
+    pub(crate) placed: bool,
 }
 
 /// Who waits for a channel to open.
@@ -235,6 +238,8 @@ pub(crate) struct Session {
     opening: Option<oneshot::Sender<Result<Opened, Error>>>,
     /// The queue that is full, until it is not.
     full: Option<Full>,
+    /// Places of commands that were taken, and not yet given back.
+    vacated: usize,
     /// Dropped with the session, which is how `close` learns that all is over.
     _ended: watch::Sender<()>,
 }
@@ -252,6 +257,7 @@ impl Session {
             channels: BTreeMap::new(),
             opening: Some(opening),
             full: None,
+            vacated: 0,
             _ended: ended,
         }
     }
@@ -284,17 +290,21 @@ impl ChannelShared {
 }
 
 impl Application for Session {
-    type Command = Queued;
+    type Command = Command;
 
-    fn poll_command(&mut self, context: &mut Context<'_>) -> Poll<Option<Queued>> {
-        self.commands.poll_recv(context)
+    fn poll_command(&mut self, context: &mut Context<'_>) -> Poll<Option<Command>> {
+        let next = self.commands.poll_recv(context);
+        if let Poll::Ready(Some(Queued { placed: true, .. })) = next {
+            self.vacated += 1;
+        }
+        if next.is_pending() || self.vacated >= PLACES_AT_ONCE {
+            let places = std::mem::take(&mut self.vacated);
+            self.shared.places.add_permits(places);
+        }
+        next.map(|queued| queued.map(|Queued { command, .. }| command))
     }
 
-    fn on_command(&mut self, core: &mut Core, queued: Option<Queued>) {
-        let command = queued.map(|Queued { command, place }| {
-            drop(place); // for whoever waits for one
-            command
-        });
+    fn on_command(&mut self, core: &mut Core, command: Option<Command>) {
         match command {
             // The last handle is gone, and with it everyone who could ask for anything.
             None | Some(Command::Close) => {

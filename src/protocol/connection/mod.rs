@@ -29,7 +29,7 @@ use tracing::trace;
 pub use self::event::Event;
 use super::{
     channel::{Channel, Stage as ChannelStage},
-    content::bodies,
+    content::{Held, bodies},
     error::{Cause, CloseReason, Violation},
     handshake::{ClientConfig, ClientHandshake, ServerConfig, ServerHandshake},
     heartbeat::{Beat, Heartbeat},
@@ -70,6 +70,8 @@ pub struct Connection {
     /// Octets of whole frames so far.
     read: u64,
     channels: BTreeMap<ChannelId, Channel>,
+    /// What the contents of all channels take that have begun to come. SEC-8
+    unfinished: Held,
     tuning: Tuning,
     heartbeat: Heartbeat,
     body_limit: u64,
@@ -115,6 +117,7 @@ impl Connection {
             heard: 0,
             read: 0,
             channels: BTreeMap::new(),
+            unfinished: Held::default(),
             tuning: Tuning::BEFORE,
             heartbeat: Heartbeat::off(now),
             body_limit,

@@ -14,7 +14,7 @@ use tracing::trace;
 use super::{
     super::{
         channel::{Answer, Channel, Stage as ChannelStage},
-        content::{Assembled, Message},
+        content::{Assembled, Held, Message},
         error::{Cause, Violation},
     },
     Connection, Event, Stage,
@@ -117,7 +117,10 @@ impl Connection {
         };
         let wanted = (lane.stage == ChannelStage::Open).then_some(self.body_limit);
         let closing = lane.stage == ChannelStage::Closing;
-        match lane.assembler.step(payload, wanted) {
+        let before = lane.assembler.held();
+        let step = lane.assembler.step(payload, wanted);
+        self.unfinished.changed(before, lane.assembler.held());
+        match step {
             Ok(Assembled::More) => self.bound_what_is_unfinished(channel),
             Ok(Assembled::Swallowed) => {}
             Ok(Assembled::Method(method)) if closing => {
@@ -136,14 +139,21 @@ impl Connection {
 
     /// Each channel may be within a content, and a peer need not finish any of them. SEC-8
     fn bound_what_is_unfinished(&mut self, channel: ChannelId) {
-        let held = self.channels.values().map(|lane| lane.assembler.held());
-        let (headers, bodies) = held.fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+        let Held { headers, bodies } = self.unfinished;
         let limit = usize::try_from(self.body_limit).unwrap_or(usize::MAX);
         if bodies > limit.saturating_mul(UNFINISHED) || headers > UNFINISHED_HEADERS {
             let text = format!(
                 "unfinished contents take {bodies} octets and their headers {headers}, the last on channel {channel}"
             );
             self.broken(ReplyCode::RESOURCE_ERROR, MethodId::NONE, &text);
+        }
+    }
+
+    /// Its number is free again, and what it held of a content is gone.
+    fn remove_channel(&mut self, channel: ChannelId) {
+        if let Some(lane) = self.channels.remove(&channel) {
+            self.unfinished
+                .changed(lane.assembler.held(), Held::default());
         }
     }
 
@@ -183,7 +193,7 @@ impl Connection {
             ),
             M::ChannelClose(close) => {
                 self.say(channel, &ChannelCloseOk::default().into());
-                self.channels.remove(&channel);
+                self.remove_channel(channel);
                 self.events.push_back(Event::ChannelClosed(
                     channel,
                     Cause::ClosedByPeer(close.into()),
@@ -269,7 +279,7 @@ impl Connection {
         match method {
             Method::ChannelClose(_) => self.say(channel, &ChannelCloseOk::default().into()),
             Method::ChannelCloseOk(close_ok) => {
-                self.channels.remove(&channel);
+                self.remove_channel(channel);
                 self.events
                     .push_back(Event::Reply(channel, close_ok.clone().into(), None));
             }
