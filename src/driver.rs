@@ -204,20 +204,20 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, A: Application> Driver<R, W, A
             timer,
             ..
         } = self;
-        let (mut rang, mut rung, mut read) = (None, None, None);
+        let (mut time, mut room, mut read) = (None, None, None);
         if self.due.is_some() {
-            rang = awake.ask(Arm::Timer, |context| timer.as_mut().poll(context));
+            time = awake.ask(Arm::Timer, |context| timer.as_mut().poll(context));
         }
         if !self.reading || !self.outbound.is_empty() {
-            rung = awake.ask(Arm::Bell, |context| bell.as_mut().poll(context));
+            room = awake.ask(Arm::Bell, |context| bell.as_mut().poll(context));
         }
         if self.reading {
             read = awake.ask(Arm::Read, |context| {
                 pin!(reader.read_buf(inbound)).poll(context)
             });
         }
-        let ready = rang.is_some() || rung.is_some() || read.is_some();
-        if rung.is_some() {
+        let ready = time.is_some() || room.is_some() || read.is_some();
+        if room.is_some() {
             self.bell.set(self.app.bell().notified_owned());
         }
         if let Some(read) = read {
