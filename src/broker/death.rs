@@ -18,9 +18,9 @@
 
 use std::{mem, sync::Arc};
 
-use super::stored::Stored;
+use super::stored::{Published, Stored};
 use crate::{
-    codec::{FieldTable, FieldValue, Properties, ShortString},
+    codec::{FieldTable, FieldValue, ShortString},
     short,
 };
 
@@ -72,12 +72,6 @@ pub struct Dead {
 }
 
 impl Dead {
-    /// The key it travels under: that of the queue, or the one it was published with.
-    pub fn routing_key(&self) -> &ShortString {
-        let own = &self.message.routing_key;
-        self.letters.routing_key.as_ref().unwrap_or(own)
-    }
-
     /// The keys of the header BCC, which no longer count when the queue has a key for its dead.
     pub fn blind_keys(&self) -> &[ShortString] {
         match self.letters.routing_key {
@@ -86,40 +80,45 @@ impl Dead {
         }
     }
 
-    /// Its properties from now on. The time is in seconds since 1970. DLX-2, DLX-3
-    pub fn properties(&self, time: u64) -> Properties {
-        let mut properties = Properties::clone(&self.message.message.properties);
-        let expiration = properties.expiration.take();
-        let headers = properties.headers.get_or_insert_default();
-        let entry = self.entry(headers, expiration, time);
-        if self.letters.routing_key.is_some() {
+    /// The message from now on: under the key of the queue, or the one it was published with, and with this death in its
+    /// headers. The time is in seconds since 1970. DLX-2, DLX-3
+    pub fn published(&self, time: u64) -> Published {
+        let mut published = self.message.packed.unpack();
+        let expiration = published.message.properties.expiration.take();
+        let entry = self.entry(&published, expiration, time);
+        let exchange = mem::replace(&mut published.exchange, self.letters.exchange.clone());
+        let headers = published.message.properties.headers.get_or_insert_default();
+        if let Some(key) = &self.letters.routing_key {
+            published.routing_key.clone_from(key);
             headers.0.retain(|(name, _)| *name != "CC");
         }
         let is_first = headers.get("x-death").is_none();
         record(headers, entry);
         if is_first {
-            self.sign(headers, FIRST);
+            self.sign(headers, &exchange, FIRST);
         }
-        self.sign(headers, LAST);
-        properties
+        self.sign(headers, &exchange, LAST);
+        published
     }
 
     fn entry(
         &self,
-        headers: &FieldTable,
+        published: &Published,
         expiration: Option<ShortString>,
         time: u64,
     ) -> FieldTable {
-        let mut keys = vec![text(&self.message.routing_key)];
-        if let Some(FieldValue::Array(copies)) = headers.get("CC") {
-            keys.extend(copies.iter().cloned());
+        let mut keys = vec![text(&published.routing_key)];
+        let headers = published.message.properties.headers.as_ref();
+        if let Some(FieldValue::Array(copies)) = headers.and_then(|headers| headers.get("CC")) {
+            let keys_only = copies.iter().filter(|copy| copy.as_long_string().is_some());
+            keys.extend(keys_only.cloned()); // anything else may nest, and must not come to nest deeper here: TABLE-12
         }
         let mut entry = FieldTable(vec![
             (short!("count"), FieldValue::I64(1)),
             (short!("reason"), self.reason.name().into()),
             (short!("queue"), text(&self.queue)),
             (short!("time"), FieldValue::Timestamp(time)),
-            (short!("exchange"), text(&self.message.exchange)),
+            (short!("exchange"), text(&published.exchange)),
             (short!("routing-keys"), FieldValue::Array(keys)),
         ]);
         if let Some(expiration) = expiration {
@@ -129,8 +128,13 @@ impl Dead {
     }
 
     /// RabbitMQ: the first death stands beside the list of all, and in version 4 the last one does as well.
-    fn sign(&self, headers: &mut FieldTable, [exchange, queue, reason]: [ShortString; 3]) {
-        set(headers, exchange, text(&self.message.exchange));
+    fn sign(
+        &self,
+        headers: &mut FieldTable,
+        from: &ShortString,
+        [exchange, queue, reason]: [ShortString; 3],
+    ) {
+        set(headers, exchange, text(from));
         set(headers, queue, text(&self.queue));
         set(headers, reason, self.reason.name().into());
     }

@@ -19,7 +19,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -46,12 +46,15 @@ impl Ready {
     }
 
     fn push(&mut self, message: Queued) {
-        self.octets += message.octets();
+        self.octets += message.stored.octets();
+        if self.fresh.len() == self.fresh.capacity() {
+            self.fresh.reserve_exact(self.fresh.len() / 4 + 1); // doubled, half the room of a long queue might be empty
+        }
         self.fresh.push_back(message);
     }
 
     fn put_back(&mut self, message: Queued) {
-        self.octets += message.octets();
+        self.octets += message.stored.octets();
         self.returned.insert(message.position, message);
     }
 
@@ -67,7 +70,7 @@ impl Ready {
         let message = returned
             .map(|(_, message)| message)
             .or_else(|| self.fresh.pop_front())?;
-        self.octets -= message.octets();
+        self.octets -= message.stored.octets();
         if self.fresh.len() < self.fresh.capacity() / 4 {
             self.fresh.shrink_to(2 * self.fresh.len()); // or a queue that was long once would stay large
         }
@@ -162,9 +165,16 @@ impl Queue {
     }
 
     /// Takes a message in at the end; false when the queue is full and refuses it instead. CONF-7
-    pub fn push(&mut self, stored: Arc<Stored>, now: Instant) -> bool {
+    ///
+    /// `expiration`, if there is one, is how long it may wait at most.
+    pub fn push(
+        &mut self,
+        stored: Arc<Stored>,
+        expiration: Option<Duration>,
+        now: Instant,
+    ) -> bool {
         let settings = &self.declaration.settings;
-        let body = stored.message.body.len();
+        let body = stored.octets();
         let over = |limit: Option<usize>, octets| limit.is_some_and(|limit| octets > limit);
         let full = over(settings.max_length, self.ready.len() + 1)
             || over(settings.max_octets, self.ready.octets + body);
@@ -176,10 +186,7 @@ impl Queue {
             }
             _ => {}
         }
-        let wait = [settings.ttl, stored.expiration]
-            .into_iter()
-            .flatten()
-            .min();
+        let wait = [settings.ttl, expiration].into_iter().flatten().min();
         self.ready.push(Queued {
             stored,
             position: self.next_position,

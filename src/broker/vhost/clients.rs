@@ -8,7 +8,7 @@ use crate::{
         consumers::{Consumer, ConsumerId},
         fault::Fault,
         queue::QueueId,
-        stored::Queued,
+        stored::{Published, Queued},
     },
     codec::{
         BasicCancel, BasicDeliver, ChannelId, ConsumerTag, DeliveryTag, Method, ReplyCode,
@@ -221,13 +221,17 @@ impl Clients {
         let Ok(channel) = self.channel(lane) else {
             return;
         };
-        let content = message.message(counted && message.is_redelivered());
+        let Published {
+            exchange,
+            routing_key,
+            message: content,
+        } = message.published(counted && message.is_redelivered());
         let mut deliver = BasicDeliver {
             consumer_tag: consumer.tag,
             delivery_tag: DeliveryTag(0),
             redelivered: message.is_redelivered(),
-            exchange: message.stored().exchange.clone(),
-            routing_key: message.stored().routing_key.clone(),
+            exchange,
+            routing_key,
         };
         deliver.delivery_tag = if consumer.no_ack {
             channel.unacked.skip()

@@ -12,6 +12,7 @@ use crate::{
         arguments,
         consumers::{Consumer, ConsumerId},
         fault::Fault,
+        stored::Published,
     },
     codec::{
         BasicCancel, BasicCancelOk, BasicConsume, BasicConsumeOk, BasicGet, BasicGetEmpty,
@@ -147,11 +148,15 @@ impl Vhost {
             return Ok(());
         };
         let message_count = count(queue.stats().ready);
-        let content = message.message(queue.declaration.settings.quorum);
+        let Published {
+            exchange,
+            routing_key,
+            message: content,
+        } = message.published(queue.declaration.settings.quorum);
         let mut ok = BasicGetOk {
             redelivered: message.is_redelivered(),
-            exchange: message.stored().exchange.clone(),
-            routing_key: message.stored().routing_key.clone(),
+            exchange,
+            routing_key,
             message_count,
             ..BasicGetOk::default()
         };

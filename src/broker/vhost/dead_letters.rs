@@ -3,12 +3,9 @@
 use std::{mem, time::Instant};
 
 use super::{Vhost, memory::cost, publish::all_keys};
-use crate::{
-    broker::{
-        death::{Dead, Reason, goes_round},
-        stored::Stored,
-    },
-    protocol::content::Message,
+use crate::broker::{
+    death::{Dead, Reason, goes_round},
+    stored::{Packed, Stored},
 };
 
 /// So many are sent on at once; then it is somebody else's turn. Each may die again where it comes to, in as many
@@ -36,34 +33,27 @@ impl Vhost {
     /// To where its queue sends its dead. Nobody waits for the outcome: if there is no such exchange or no way from
     /// it, the message is gone. DLX-1
     fn send_on(&mut self, dead: &Dead, now: Instant) {
-        let properties = Box::new(dead.properties(self.unix_seconds(now)));
-        let headers = properties.headers.as_ref();
-        let exchange = &dead.letters.exchange;
-        let (key, blind_keys) = (dead.routing_key(), dead.blind_keys());
-        let keys = all_keys(key, headers, blind_keys);
-        let mut queues = self.reached(exchange, &keys, headers);
+        let published = dead.published(self.unix_seconds(now));
+        let headers = published.message.properties.headers.as_ref();
+        let blind_keys = dead.blind_keys();
+        let keys = all_keys(&published.routing_key, headers, blind_keys);
+        let mut queues = self.reached(&published.exchange, &keys, headers);
         if dead.reason != Reason::Rejected {
             queues.retain(|queue| !goes_round(headers, queue));
         }
         if queues.is_empty() {
             return;
         }
-        let message = Message {
-            properties,
-            body: dead.message.message.body.clone(),
-        };
-        let octets = cost(&message, exchange, key, blind_keys, queues.len());
+        let packed = Packed::new(published);
+        let octets = cost(&packed, blind_keys, queues.len());
         let Some(share) = self.messages.take_spare(octets) else {
             return; // SEC-8: a message may die into a thousand queues, and its copies into a thousand each
         };
         let stored = Stored {
-            exchange: exchange.clone(),
-            routing_key: key.clone(),
-            blind_keys: blind_keys.to_vec(),
-            message,
-            expiration: None, // DLX-3
+            packed,
+            blind_keys: blind_keys.into(),
             share,
         };
-        self.enqueue(&queues, &stored.into(), now);
+        self.enqueue(&queues, &stored.into(), None, now); // DLX-3: no expiration
     }
 }

@@ -12,7 +12,10 @@ use std::{collections::VecDeque, mem, time::Instant};
 
 use super::{ConnectionId, Lane, Output, Vhost, clients::Unacked};
 use crate::{
-    broker::{account::Account, stored::Stored},
+    broker::{
+        account::Account,
+        stored::{Packed, Stored},
+    },
     codec::{BasicPublish, ChannelId, DeliveryTag, ShortString},
     protocol::content::Message,
     short,
@@ -121,15 +124,7 @@ impl Vhost {
 }
 
 /// What a message takes in so many queues, in octets of memory: itself once, and a place in each. SEC-8
-pub(super) fn cost(
-    message: &Message,
-    exchange: &ShortString,
-    key: &ShortString,
-    blind_keys: &[ShortString],
-    queues: usize,
-) -> usize {
-    let names = [exchange, key].into_iter().chain(blind_keys);
-    let names: usize = names.map(ShortString::memory).sum();
-    let content = message.properties.memory() + message.body.len();
-    QUEUE_OVERHEAD + content + names + size_of_val(blind_keys) + queues * PLACE
+pub(super) fn cost(packed: &Packed, blind_keys: &[ShortString], queues: usize) -> usize {
+    let blind = size_of_val(blind_keys) + blind_keys.iter().map(ShortString::memory).sum::<usize>();
+    QUEUE_OVERHEAD + packed.memory() + blind + queues * PLACE
 }

@@ -10,7 +10,11 @@ use bytes::Bytes;
 
 use super::{Lane, Vhost, memory::cost};
 use crate::{
-    broker::{arguments::type_name, fault::Fault, stored::Stored},
+    broker::{
+        arguments::type_name,
+        fault::Fault,
+        stored::{Packed, Published, Stored},
+    },
     codec::{
         BasicAck, BasicNack, BasicPublish, BasicReturn, ConfirmSelectOk, DeliveryTag, FieldTable,
         FieldValue, Properties, ReplyCode, ShortString,
@@ -69,24 +73,21 @@ impl Vhost {
             self.confirm(lane, number, true); // CONF-5, CONF-6
             return Ok(());
         }
-        let message = Message {
-            properties: Box::new(message.properties.into_owned()),
-            body: match message.body {
-                body if body.len() < COPY_BELOW => Bytes::copy_from_slice(&body),
-                body => body,
-            },
-        };
-        let (exchange, routing_key) = (publish.exchange, publish.routing_key);
-        let octets = cost(&message, &exchange, &routing_key, &blind_keys, queues.len());
-        let stored = Stored {
-            exchange,
-            routing_key,
-            blind_keys,
+        if message.body.len() < COPY_BELOW {
+            message.body = Bytes::copy_from_slice(&message.body);
+        }
+        let packed = Packed::new(Published {
+            exchange: publish.exchange,
+            routing_key: publish.routing_key,
             message,
-            expiration,
+        });
+        let octets = cost(&packed, &blind_keys, queues.len());
+        let stored = Stored {
+            packed,
+            blind_keys: blind_keys.into(),
             share: self.messages.take(octets),
         };
-        let accepted = self.enqueue(&queues, &Arc::new(stored), now);
+        let accepted = self.enqueue(&queues, &Arc::new(stored), expiration, now);
         self.confirm(lane, number, accepted);
         Ok(())
     }
@@ -139,12 +140,13 @@ impl Vhost {
         &mut self,
         queues: &BTreeSet<ShortString>,
         stored: &Arc<Stored>,
+        expiration: Option<Duration>,
         now: Instant,
     ) -> bool {
         let mut accepted = true;
         for name in queues {
             if let Some(queue) = self.queues.get_mut(name) {
-                accepted &= queue.push(Arc::clone(stored), now);
+                accepted &= queue.push(Arc::clone(stored), expiration, now);
             }
             self.pump(name, now);
         }
