@@ -247,6 +247,35 @@ fn messages_of_every_form() {
 }
 
 #[test]
+fn a_small_message_takes_less_than_250_octets_beside_itself() {
+    // SEC-8: as requests are, and as empty ones; 100,000 of them.
+    const MESSAGES: usize = 100_000;
+    let request = Properties {
+        correlation_id: Some(name("call-", 0, 36)),
+        reply_to: Some(name("amq.gen-", 0, 30)),
+        ..Default::default()
+    };
+    for (properties, body) in [(request, 16), (Properties::default(), 0)] {
+        let itself = properties.encoded_len() + body;
+        let mut meter = Meter::start();
+        let mut stage = Stage::new(VhostOptions::default());
+        let queue = short!("q");
+        let declare = QueueDeclare {
+            queue: queue.clone(),
+            ..Default::default()
+        };
+        stage.say(GOOD, 1, declare);
+        meter.restart();
+        for _ in 0..MESSAGES {
+            let message = Message::new(properties.clone(), vec![b'x'; body]);
+            assert_eq!(stage.publish(GOOD, to(queue.clone()), message), None);
+        }
+        let why = format!("250 octets and {itself} of its own for each of {MESSAGES}");
+        meter.assert_kept((250 + itself) * MESSAGES, why);
+    }
+}
+
+#[test]
 fn a_copy_in_a_thousand_queues() {
     until_refused("copies", |stage, n| {
         if n < 1000 {
