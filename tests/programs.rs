@@ -9,9 +9,9 @@
 //! Every program gets its broker by URL, on a port of its own; `.ci/run` walks the usual port.
 
 use std::{
-    io::{BufRead, BufReader, Read},
-    net::TcpListener,
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Output, Stdio},
     sync::mpsc,
     time::{Duration, Instant},
 };
@@ -112,8 +112,8 @@ impl Drop for Running {
     }
 }
 
-fn forward(stdout: ChildStdout, lines: &mpsc::Sender<String>) {
-    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+fn forward(output: impl Read, lines: &mpsc::Sender<String>) {
+    for line in BufReader::new(output).lines().map_while(Result::ok) {
         let _ = lines.send(line);
     }
 }
@@ -466,4 +466,36 @@ fn an_address_that_is_taken_is_named() {
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("bound").port()
+}
+
+#[test]
+fn a_broker_without_descriptors_says_so_once_and_goes_on() {
+    // SEC-8: a dozen are its own, so that some of sixty connections have to wait.
+    let limited = "ulimit -n 48 && exec \"$0\" --listen 127.0.0.1:0";
+    let mut broker = Running::start("/bin/sh", &["-c", limited, BROKER]);
+    let stderr = broker.child.stderr.take().expect("piped");
+    let (sender, warnings) = mpsc::channel();
+    std::thread::spawn(move || forward(stderr, &sender));
+    let line = broker.next_line();
+    let (_, address) = line.split_once('@').expect("a URL");
+    let (address, _) = address.split_once('/').expect("a virtual host");
+
+    let connect = || TcpStream::connect(address).expect("the kernel takes it");
+    let connections: Vec<_> = (0..60).map(|_| connect()).collect();
+    let warning = warnings.recv_timeout(LIMIT).expect("a line in time");
+    let said =
+        "connections wait until they can be accepted error=Too many open files (os error 24)";
+    assert!(warning.ends_with(said), "{warning}");
+
+    drop(connections);
+    let mut late = connect();
+    late.set_read_timeout(Some(LIMIT)).expect("a limit");
+    late.write_all(b"AMQP\0\0\x09\x01").expect("it listens");
+    let mut start = [0; 11];
+    late.read_exact(&mut start).expect("connection.start");
+    assert_eq!((start[0], &start[7..]), (1, &[0, 10, 0, 10][..]));
+
+    broker.signal("INT");
+    let more: Vec<_> = warnings.iter().collect();
+    assert_eq!(more, [""; 0], "it was said once");
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use amqp_rpc::{
     broker::{Broker, BrokerOptions},
-    cli::{Failure, Flavor, run, say, sentence, stop_signal},
+    cli::{Failure, Flavor, Logged, run, say, sentence, stop_signal},
 };
 use clap::Parser;
 
@@ -29,7 +29,11 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    run(serve(Arguments::parse()), Flavor::MultiThread)
+    run(
+        serve(Arguments::parse()),
+        Flavor::MultiThread,
+        Logged::Warnings,
+    )
 }
 
 async fn serve(arguments: Arguments) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::{pin::pin, process::ExitCode, time::Duration};
 
 use amqp_rpc::{
     cli::{
-        self, Failure, Flavor, Status, fib,
+        self, Failure, Flavor, Logged, Status, fib,
         load::{self, Load, Summary},
         run, say, sentence, stop_signal,
     },
@@ -97,7 +97,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    run(interruptible(Arguments::parse()), Flavor::CurrentThread)
+    run(
+        interruptible(Arguments::parse()),
+        Flavor::CurrentThread,
+        Logged::Nothing,
+    )
 }
 
 /// Ctrl-C drops the calls; the connection then closes in order, unless a second one comes first.

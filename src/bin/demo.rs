@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use amqp_rpc::{
     broker::{Broker, BrokerOptions, NameSource, VhostOptions},
     cli::{
-        Failure, Flavor, Status,
+        Failure, Flavor, Logged, Status,
         conversation::{Speaker, tap},
         fib, run, say, sentence,
     },
@@ -43,7 +43,11 @@ struct Arguments {
 const NOW: Clock = || Duration::from_hours(24 * 365 * 57);
 
 fn main() -> ExitCode {
-    run(demo(Arguments::parse()), Flavor::CurrentThread)
+    run(
+        demo(Arguments::parse()),
+        Flavor::CurrentThread,
+        Logged::Nothing,
+    )
 }
 
 async fn demo(arguments: Arguments) -> Result<(), Failure> {

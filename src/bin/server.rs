@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use amqp_rpc::{
     cli::{
-        self, Failure, Flavor, Status, fib,
+        self, Failure, Flavor, Logged, Status, fib,
         home::{Home, find_or_host},
         run, say, sentence, stop_signal,
     },
@@ -66,7 +66,11 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    run(serve(Arguments::parse()), Flavor::MultiThread)
+    run(
+        serve(Arguments::parse()),
+        Flavor::MultiThread,
+        Logged::Nothing,
+    )
 }
 
 async fn serve(arguments: Arguments) -> Result<(), Failure> {

@@ -24,7 +24,7 @@ use tokio::{
     net::{TcpListener, ToSocketAddrs},
     sync::watch,
     task::{JoinSet, yield_now},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::{Instrument, debug_span, info, warn};
 
@@ -43,6 +43,13 @@ use crate::{
 
 /// How long the connections have to hear that the broker shuts down.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long whoever connects waits once no file descriptor is left: the listener is ready all the while, and to ask it
+/// at once would be a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The same is said again after that long. Descriptors come and go, and each that goes would be news.
+const SAY_AGAIN: Duration = Duration::from_mins(1);
 
 /// Octets in flight in each direction of an in-process connection.
 const PIPE: usize = 64 * 1024;
@@ -274,6 +281,7 @@ async fn listen(
     _running: watch::Sender<()>,
 ) {
     let mut connections = JoinSet::new();
+    let mut said: Option<Instant> = None;
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -287,8 +295,11 @@ async fn listen(
                     connections.spawn(serve.instrument(debug_span!("client", %peer)));
                 }
                 Err(error) => {
-                    warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await; // as when no file descriptor is left
+                    if said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+                        warn!(%error, "connections wait until they can be accepted");
+                        said = Some(Instant::now());
+                    }
+                    sleep(ACCEPT_PAUSE).await;
                 }
             },
             Some(ended) = connections.join_next() => {

@@ -21,12 +21,22 @@ use crate::client::{Endpoints, Error};
 
 /// Runs a program: a failure is one sentence on standard error and an exit status that says which.
 ///
+/// What is worth a warning is on standard error too, in a program that nobody waits for; `RUST_LOG` chooses otherwise.
+///
 /// Blocking work that nobody waits for any more is left behind, so it cannot hold up the end.
-pub fn run(program: impl Future<Output = Result<(), Failure>>, flavor: Flavor) -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
+pub fn run(
+    program: impl Future<Output = Result<(), Failure>>,
+    flavor: Flavor,
+    logged: Logged,
+) -> ExitCode {
+    let logged = match logged {
+        Logged::Nothing => "off",
+        Logged::Warnings => "warn",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(logged));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(anstream::stderr) // no colour into a file
         .init();
     let runtime = match flavor {
         Flavor::CurrentThread => tokio::runtime::Builder::new_current_thread()
@@ -58,6 +68,15 @@ pub enum Flavor {
     CurrentThread,
     /// Several.
     MultiThread,
+}
+
+/// What is logged unless `RUST_LOG` says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logged {
+    /// Nothing: what goes wrong ends the program, and is said then.
+    Nothing,
+    /// What goes wrong and does not end it.
+    Warnings,
 }
 
 /// The exit statuses, one for each way to fail.
