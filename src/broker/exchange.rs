@@ -15,7 +15,7 @@
 //!
 //! Read next: [`matching`](super::matching).
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::{
     account::{Share, shrink},
@@ -99,6 +99,8 @@ pub struct Exchange {
     pub arguments: FieldTable,
     /// By binding key, which is all that a direct exchange has to look at.
     bindings: HashMap<ShortString, Vec<Binding>>,
+    /// The exchange for what none of them matches, as the arguments name it.
+    alternate: Option<ShortString>,
     /// What it costs beside its bindings, unless it was there from the start.
     _share: Option<Share>,
 }
@@ -113,6 +115,7 @@ impl Exchange {
             internal: false,
             arguments: FieldTable::EMPTY,
             bindings: HashMap::new(),
+            alternate: None,
             _share: None,
         }
     }
@@ -124,6 +127,7 @@ impl Exchange {
             durable: declare.durable,
             auto_delete: declare.auto_delete,
             internal: declare.internal,
+            alternate: alternate(&declare.arguments),
             arguments: declare.arguments.into_owned(),
             ..Self::new(kind)
         }
@@ -205,12 +209,13 @@ impl Exchange {
             ),
         }
     }
+}
 
-    fn alternate(&self) -> Option<ShortString> {
-        let name = self.arguments.get("alternate-exchange");
-        let name = name.and_then(FieldValue::as_long_string)?;
-        ShortString::try_from(name).ok()
-    }
+/// Where it sends what none of its bindings leads on.
+fn alternate(arguments: &FieldTable) -> Option<ShortString> {
+    let name = arguments.get("alternate-exchange");
+    let name = name.and_then(FieldValue::as_long_string)?;
+    ShortString::try_from(name).ok()
 }
 
 /// All exchanges of a vhost but the default one, which is not a thing but a rule: the key names the queue (QUEUE-11).
@@ -308,49 +313,38 @@ impl Exchanges {
     /// run can be repeated. Where the default exchange is on the way, queues that may not exist are among them.
     ///
     /// `keys` are the routing key and what the headers CC and BCC add to it.
-    pub fn route(
-        &self,
-        exchange: &ShortString,
-        keys: &[ShortString],
-        headers: Option<&FieldTable>,
-    ) -> BTreeSet<ShortString> {
+    pub fn route<'a>(
+        &'a self,
+        exchange: &'a ShortString,
+        keys: &'a [ShortString],
+        headers: Option<&'a FieldTable>,
+    ) -> BTreeSet<&'a ShortString> {
         let mut queues = BTreeSet::new();
-        let mut entered = HashSet::from([exchange.clone()]);
-        let mut ahead = vec![exchange.clone()];
+        let mut entered = BTreeSet::from([exchange]);
+        let mut ahead = vec![exchange];
         while let Some(name) = ahead.pop() {
             if name.is_empty() {
-                queues.extend(keys.iter().cloned());
+                queues.extend(keys);
+                continue;
             }
-            let next = self.step(&name, keys, headers, &mut queues);
-            ahead.extend(next.into_iter().filter(|name| entered.insert(name.clone())));
+            let Some(exchange) = self.0.get(name) else {
+                continue;
+            };
+            let mut next = Vec::new();
+            let mut matched = false;
+            for binding in exchange.matching(keys, headers) {
+                matched = true;
+                match &binding.destination {
+                    Destination::Queue(queue) => _ = queues.insert(queue),
+                    Destination::Exchange(exchange) => next.push(exchange),
+                }
+            }
+            if !matched {
+                next.extend(&exchange.alternate);
+            }
+            ahead.extend(next.into_iter().filter(|name| entered.insert(name)));
         }
         queues
-    }
-
-    /// One exchange of the walk: puts down the queues it leads to and returns the exchanges.
-    fn step(
-        &self,
-        name: &ShortString,
-        keys: &[ShortString],
-        headers: Option<&FieldTable>,
-        queues: &mut BTreeSet<ShortString>,
-    ) -> Vec<ShortString> {
-        let Some(exchange) = self.0.get(name) else {
-            return Vec::new();
-        };
-        let mut exchanges = Vec::new();
-        let mut matched = false;
-        for binding in exchange.matching(keys, headers) {
-            matched = true;
-            match &binding.destination {
-                Destination::Queue(queue) => _ = queues.insert(queue.clone()),
-                Destination::Exchange(exchange) => exchanges.push(exchange.clone()),
-            }
-        }
-        if !matched {
-            exchanges.extend(exchange.alternate());
-        }
-        exchanges
     }
 }
 

@@ -5,7 +5,7 @@
 //! and no delivery can follow the `cancel-ok` that ends it (CONS-13).
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -43,7 +43,7 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) vhost: Vhost,
-    inboxes: HashMap<ConnectionId, mpsc::UnboundedSender<Order>>,
+    inboxes: BTreeMap<ConnectionId, mpsc::UnboundedSender<Order>>,
     last: u64,
     /// When the vhost is told the time next, whatever happens.
     due: Option<StdInstant>,
@@ -70,7 +70,7 @@ impl Shared {
         let hurry = Arc::new(Notify::new());
         let state = Mutex::new(State {
             vhost,
-            inboxes: HashMap::new(),
+            inboxes: BTreeMap::new(),
             last: 0,
             due: None,
             hurry: hurry.clone(),

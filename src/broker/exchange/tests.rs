@@ -31,7 +31,8 @@ fn bind(all: &mut Exchanges, source: &str, destination: Destination, key: &str) 
 }
 
 fn routed(all: &Exchanges, exchange: &str, key: &str) -> String {
-    let queues = all.route(&name(exchange), &[name(key)], None);
+    let (exchange, keys) = (name(exchange), [name(key)]);
+    let queues = all.route(&exchange, &keys, None);
     let queues: Vec<_> = queues.iter().map(ToString::to_string).collect();
     queues.join(" ")
 }
@@ -59,8 +60,9 @@ fn headers_look_at_the_table_and_not_at_the_key() {
     let (source, share) = (name("amq.match"), Share::of_nothing());
     all.bind(&source, queue("q"), name("k"), one.clone(), share);
     assert_eq!(routed(&all, "amq.match", "k"), "");
-    let queues = all.route(&name("amq.match"), &[name("other")], Some(&one));
-    assert_eq!(queues, BTreeSet::from([name("q")]));
+    let (exchange, keys) = (name("amq.match"), [name("other")]);
+    let queues = all.route(&exchange, &keys, Some(&one));
+    assert_eq!(queues, BTreeSet::from([&name("q")]));
 }
 
 #[test]
@@ -109,9 +111,8 @@ fn unbinding_compares_key_destination_and_arguments() {
 #[test]
 fn the_alternate_exchange_takes_what_matched_nothing() {
     let mut all = three(Kind::Direct, false);
-    let alternate = FieldValue::LongString("b".into());
     let with_alternate = Exchange {
-        arguments: FieldTable(vec![(name("alternate-exchange"), alternate)]),
+        alternate: Some(name("b")),
         ..Exchange::new(Kind::Direct)
     };
     all.insert(name("a"), with_alternate);
@@ -124,9 +125,8 @@ fn the_alternate_exchange_takes_what_matched_nothing() {
 #[test]
 fn an_alternate_exchange_may_be_the_default_exchange() {
     let mut all = Exchanges::new();
-    let alternate = FieldValue::LongString("".into());
     let with_alternate = Exchange {
-        arguments: FieldTable(vec![(name("alternate-exchange"), alternate)]),
+        alternate: Some(ShortString::EMPTY),
         ..Exchange::new(Kind::Fanout)
     };
     all.insert(name("a"), with_alternate);

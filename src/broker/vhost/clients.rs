@@ -1,6 +1,6 @@
 //! Connections and channels as the vhost knows them, and what is to be sent to them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{ConnectionId, Lane, Output, memory::Held, output::weight};
 use crate::{
@@ -95,7 +95,7 @@ impl Channel {
 /// Every connection of a vhost, and the outputs that wait to be polled.
 #[derive(Debug)]
 pub(super) struct Clients {
-    connections: HashMap<ConnectionId, Connection>,
+    connections: BTreeMap<ConnectionId, Connection>,
     outputs: VecDeque<(ConnectionId, Output)>,
     max_unsent: usize,
     max_unacked: usize,
@@ -104,7 +104,7 @@ pub(super) struct Clients {
 impl Clients {
     pub(super) fn new(max_unsent: usize, max_unacked: usize) -> Self {
         Self {
-            connections: HashMap::new(),
+            connections: BTreeMap::new(),
             outputs: VecDeque::new(),
             max_unsent,
             max_unacked,
@@ -217,23 +217,24 @@ impl Clients {
         counted: bool,
         message: Queued,
     ) {
-        let lane = consumer.lane;
-        let Ok(channel) = self.channel(lane) else {
+        let Lane {
+            connection: id,
+            channel: number,
+        } = consumer.lane;
+        let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
+        let Some(channel) = connection.channels.get_mut(&number) else {
+            return;
+        };
+        let redelivered = message.is_redelivered();
         let Published {
             exchange,
             routing_key,
             message: content,
-        } = message.published(counted && message.is_redelivered());
-        let mut deliver = BasicDeliver {
-            consumer_tag: consumer.tag,
-            delivery_tag: DeliveryTag(0),
-            redelivered: message.is_redelivered(),
-            exchange,
-            routing_key,
-        };
-        deliver.delivery_tag = if consumer.no_ack {
+        } = message.published(counted && redelivered);
+        connection.unsent += weight(&content);
+        let delivery_tag = if consumer.no_ack {
             channel.unacked.skip()
         } else {
             channel.held += 1;
@@ -243,7 +244,19 @@ impl Clients {
                 message,
             })
         };
-        self.send_content(lane, deliver, content);
+        let deliver = BasicDeliver {
+            consumer_tag: consumer.tag,
+            delivery_tag,
+            redelivered,
+            exchange,
+            routing_key,
+        };
+        let output = Output::Content {
+            channel: number,
+            method: deliver.into(),
+            message: content,
+        };
+        self.push(id, output);
     }
 
     /// The queue of this consumer is gone, and the consumer with it. CONS-17

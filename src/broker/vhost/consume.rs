@@ -1,6 +1,6 @@
 //! Class basic, what is taken from queues: consume, cancel, get, qos.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::time::Instant;
 
 use super::{
     Lane, Vhost,
@@ -12,6 +12,7 @@ use crate::{
         arguments,
         consumers::{Consumer, ConsumerId},
         fault::Fault,
+        queue::Queue,
         stored::Published,
     },
     codec::{
@@ -203,27 +204,41 @@ impl Vhost {
 
     /// Deliveries may go on for these consumers: back into line with them, and out with the messages.
     pub(super) fn recall(&mut self, consumers: &[Subscription], now: Instant) {
-        let mut queues = BTreeSet::new();
+        let mut queues = Vec::new();
         for Subscription { queue, consumer } in consumers {
             if let Some(found) = self.queues.get_mut(queue) {
                 found.consumers.recall(*consumer);
-                queues.insert(queue.clone());
+                queues.push(queue.clone());
             }
         }
-        self.pump_all(&queues, now);
+        self.pump_all(queues, now);
     }
 
-    pub(super) fn pump_all(&mut self, queues: &BTreeSet<ShortString>, now: Instant) {
-        for queue in queues {
+    /// Each once, in the order of their names so that a run can be repeated.
+    pub(super) fn pump_all(&mut self, mut queues: Vec<ShortString>, now: Instant) {
+        queues.sort_unstable();
+        queues.dedup();
+        for queue in &queues {
             self.pump(queue, now);
         }
     }
 
     /// Hands out what is ready to those who can take it, then drops what may not stay, and sees to what expires next.
     pub(super) fn pump(&mut self, queue: &ShortString, now: Instant) {
+        self.pump_after(queue, now, |_| ());
+    }
+
+    /// The same after a change to the queue.
+    pub(super) fn pump_after(
+        &mut self,
+        queue: &ShortString,
+        now: Instant,
+        change: impl FnOnce(&mut Queue),
+    ) {
         let Some(queue) = self.queues.get_mut(queue) else {
             return;
         };
+        change(queue);
         let (clients, counted) = (&mut self.clients, queue.declaration.settings.quorum);
         while let Some((consumer, message)) = queue.hand_out(now, |who| clients.can_take(who)) {
             clients.deliver(consumer, &queue.id, counted, message);

@@ -93,7 +93,7 @@ impl Vhost {
     ///
     /// This does not count as routed: RabbitMQ returns a mandatory reply even though it was delivered (DRT-7).
     pub(super) fn send_replies(&mut self, keys: &[ShortString], message: &Message) {
-        for key in keys {
+        for key in keys.iter().filter(|key| Self::is_reply_name(key)) {
             if let Some(&lane) = self.reply_names.get(key) {
                 self.send_reply(lane, key, message.clone());
             }

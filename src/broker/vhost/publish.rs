@@ -1,14 +1,13 @@
 //! Class basic, what comes in: publish, with its returns and, after class confirm's one request, its confirms.
 
 use std::{
-    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 
-use super::{Lane, Vhost, memory::cost};
+use super::{Lane, Vhost, clients::Connection, memory::cost};
 use crate::{
     broker::{
         arguments::type_name,
@@ -104,14 +103,13 @@ impl Vhost {
 
     /// PROP-14
     fn check_user(&mut self, lane: Lane, properties: &Properties) -> Result<(), Fault> {
-        let connection = self.clients.connection(lane.connection);
-        match (&properties.user_id, connection) {
-            (Some(claimed), Some(connection)) if *claimed != connection.user => {
-                let user = &connection.user;
-                Err(Fault::precondition(format!(
-                    "user_id property set to '{claimed}' but authenticated user was '{user}'"
-                )))
-            }
+        let Some(claimed) = &properties.user_id else {
+            return Ok(());
+        };
+        match self.clients.connection(lane.connection) {
+            Some(Connection { user, .. }) if user != claimed => Err(Fault::precondition(format!(
+                "user_id property set to '{claimed}' but authenticated user was '{user}'"
+            ))),
             _ => Ok(()),
         }
     }
@@ -129,26 +127,25 @@ impl Vhost {
         exchange: &ShortString,
         keys: &[ShortString],
         headers: Option<&FieldTable>,
-    ) -> BTreeSet<ShortString> {
-        let mut queues = self.exchanges.route(exchange, keys, headers);
-        queues.retain(|queue| self.queues.contains_key(queue));
-        queues
+    ) -> Vec<ShortString> {
+        let queues = self.exchanges.route(exchange, keys, headers).into_iter();
+        let existing = queues.filter(|queue| self.queues.contains_key(*queue));
+        existing.cloned().collect()
     }
 
     /// Puts the message into each queue; false if one of them refused it.
     pub(super) fn enqueue(
         &mut self,
-        queues: &BTreeSet<ShortString>,
+        queues: &[ShortString],
         stored: &Arc<Stored>,
         expiration: Option<Duration>,
         now: Instant,
     ) -> bool {
         let mut accepted = true;
         for name in queues {
-            if let Some(queue) = self.queues.get_mut(name) {
+            self.pump_after(name, now, |queue| {
                 accepted &= queue.push(Arc::clone(stored), expiration, now);
-            }
-            self.pump(name, now);
+            });
         }
         accepted
     }

@@ -1,6 +1,6 @@
 //! Class basic, what happens to deliveries: ack, nack, reject, recover.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::time::Instant;
 
 use super::{
     Lane, Vhost,
@@ -112,13 +112,13 @@ impl Vhost {
             }),
             Outcome::Requeued => self.put_back(settled),
         };
-        self.pump_all(&queues, now);
+        self.pump_all(queues, now);
         self.recall(&waiting, now); // QOS-3, SEC-8: a slot that is free for one of them is free for all
         Ok(())
     }
 
     /// Puts messages back to their old places, and names the queues that have something to hand out again. CONS-20
-    pub(super) fn put_back(&mut self, settled: Vec<Unacked>) -> BTreeSet<ShortString> {
+    pub(super) fn put_back(&mut self, settled: Vec<Unacked>) -> Vec<ShortString> {
         self.each_queue(settled, |queue, unacked| {
             queue.put_back(unacked.consumer, unacked.message);
         })
@@ -138,7 +138,7 @@ impl Vhost {
             }
         }
         let queues = self.put_back(unacked);
-        self.pump_all(&queues, now);
+        self.pump_all(queues, now);
     }
 
     /// Tells each queue that is still the same one; a queue that is gone took its messages along (ACK-9).
@@ -146,12 +146,14 @@ impl Vhost {
         &mut self,
         settled: Vec<Unacked>,
         tell: impl Fn(&mut Queue, Unacked),
-    ) -> BTreeSet<ShortString> {
-        let mut told = BTreeSet::new();
+    ) -> Vec<ShortString> {
+        let mut told = Vec::new();
         for unacked in settled {
             let queue = self.queues.get_mut(&unacked.queue.name);
             if let Some(queue) = queue.filter(|queue| queue.id == unacked.queue) {
-                told.insert(queue.id.name.clone());
+                if told.last() != Some(&queue.id.name) {
+                    told.push(queue.id.name.clone());
+                }
                 tell(queue, unacked);
             }
         }
