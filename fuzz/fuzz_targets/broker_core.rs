@@ -96,7 +96,7 @@ fn react(vhost: &mut Vhost, core: &mut Connection, event: Event, now: Instant) {
                 channel,
                 method,
                 message,
-            } => core.send_content(channel, method, message.properties, &message.body),
+            } => core.forward(channel, method, message.header(), message.body()),
             Output::CloseChannel {
                 channel,
                 code,

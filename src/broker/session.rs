@@ -206,7 +206,7 @@ impl Session {
                 channel,
                 method,
                 message,
-            } => core.send_content(channel, method, message.properties, &message.body),
+            } => core.forward(channel, method, message.header(), message.body()),
             Output::CloseChannel {
                 channel,
                 code,

@@ -9,7 +9,7 @@
 //!
 //! A queue may be long, and most of what a message says it does not say: fourteen properties take half a kibibyte as
 //! values, and a few octets on the wire where thirteen of them are absent. So a message waits as the octets that it was
-//! and will be, and is read again when somebody gets it.
+//! and will be.
 //!
 //! Read next: [`queue`](super::queue).
 
@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 use super::account::Share;
 use crate::{
     codec::{
-        BASIC_CLASS, ContentHeader, DecodeError, FieldValue, ShortString,
+        BASIC_CLASS, ContentHeader, FieldValue, ShortString,
         args::{ArgReader, ArgWriter, Argument},
     },
     protocol::content::Message,
@@ -38,16 +38,23 @@ pub struct Published {
     pub message: Message,
 }
 
-/// The same in as little memory as it takes.
-#[derive(Debug)]
+/// Bodies below this size are copied behind their header. A body of one frame is a slice of a read buffer of 64 KiB or
+/// twice its frame, and a slice keeps the whole buffer alive: 100 octets in a queue would cost 64 KiB, again and again. A
+/// longer body came in several frames, which were joined in a place of their own.
+const COPY_BELOW: usize = 128 << 10;
+
+/// The same in as little memory as it takes, and as it is sent.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Packed {
-    /// Exchange and routing key, each a shortstr, and the payload of the content header.
-    head: Bytes,
-    body: Bytes,
+    /// Exchange and routing key, each a shortstr, the payload of the content header, and a body that is not long.
+    octets: Bytes,
+    header_at: usize,
+    body_at: usize,
+    long_body: Bytes,
 }
 
 impl Packed {
-    /// Packs all but the body, which is shared.
+    /// Packs all of it; only a long body is shared with the one who gave it.
     pub fn new(published: Published) -> Self {
         let Published {
             exchange,
@@ -59,39 +66,70 @@ impl Packed {
             body_size: u64::try_from(body.len()).unwrap_or(u64::MAX),
             properties,
         };
-        let names = 1 + usize::from(exchange.len()) + 1 + usize::from(routing_key.len());
-        let mut head = BytesMut::with_capacity(names + header.encoded_len());
-        let mut writer = ArgWriter::new(&mut head);
+        let header_at = 1 + usize::from(exchange.len()) + 1 + usize::from(routing_key.len());
+        let body_at = header_at + header.encoded_len();
+        let (body, long_body) = match body {
+            body if body.len() < COPY_BELOW => (body, Bytes::new()),
+            body => (Bytes::new(), body),
+        };
+        let mut octets = BytesMut::with_capacity(body_at + body.len());
+        let mut writer = ArgWriter::new(&mut octets);
         exchange.write(&mut writer);
         routing_key.write(&mut writer);
-        header.encode(&mut head);
+        header.encode(&mut octets);
+        octets.extend_from_slice(&body);
         Self {
-            head: head.freeze(),
-            body,
+            octets: octets.freeze(),
+            header_at,
+            body_at,
+            long_body,
+        }
+    }
+
+    /// The exchange and the routing key. CONS-10
+    pub fn names(&self) -> (ShortString, ShortString) {
+        let mut reader = ArgReader::new(&self.octets);
+        let mut name = |name| reader.field(name).unwrap_or_default(); // `new` wrote both
+        (name("exchange"), name("routing-key"))
+    }
+
+    /// The payload of the content header.
+    pub fn header(&self) -> &[u8] {
+        self.octets
+            .get(self.header_at..self.body_at)
+            .unwrap_or_default()
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        match self.octets.get(self.body_at..) {
+            Some(body) if self.long_body.is_empty() => body,
+            _ => &self.long_body,
         }
     }
 
     /// What was packed.
     pub fn unpack(&self) -> Published {
-        let mut reader = ArgReader::new(&self.head);
-        let mut read = || -> Result<_, DecodeError> {
-            let exchange = reader.field("exchange")?;
-            let routing_key = reader.field("routing-key")?;
-            let properties = ContentHeader::read(&mut reader)?.properties;
-            let body = self.body.clone();
-            let message = Message { properties, body };
-            Ok(Published {
-                exchange,
-                routing_key,
-                message,
-            })
+        let (exchange, routing_key) = self.names();
+        let header = self.octets.slice(self.header_at..self.body_at);
+        let header = ContentHeader::decode(&header).unwrap_or_default(); // `new` wrote it
+        let body = match self.octets.slice(self.body_at..) {
+            body if self.long_body.is_empty() => body,
+            _ => self.long_body.clone(),
         };
-        read().unwrap_or_default() // cannot fail on what `new` wrote
+        Published {
+            exchange,
+            routing_key,
+            message: Message {
+                properties: header.properties,
+                body,
+            },
+        }
     }
 
     /// Octets of memory beside the value itself.
     pub fn memory(&self) -> usize {
-        self.head.len() + self.body.len()
+        self.octets.len() + self.long_body.len()
     }
 }
 
@@ -109,7 +147,7 @@ pub struct Stored {
 impl Stored {
     /// Octets of its body, which is what limits of a queue count.
     pub fn octets(&self) -> usize {
-        self.packed.body.len()
+        self.packed.body().len()
     }
 }
 
@@ -131,15 +169,17 @@ impl Queued {
     /// The message as it is sent, with the number of its returns in `x-delivery-count` if `counted`.
     ///
     /// RabbitMQ: quorum queues do so. A header of that name from the publisher is not to be trusted, and replaced.
-    pub fn published(&self, counted: bool) -> Published {
+    pub fn message(&self, counted: bool) -> Packed {
         const COUNT: ShortString = short!("x-delivery-count");
-        let mut published = self.stored.packed.unpack();
-        if counted {
-            let headers = published.message.properties.headers.get_or_insert_default();
-            headers.0.retain(|(name, _)| *name != COUNT);
-            headers.insert(COUNT, FieldValue::I64(self.returns.into()));
+        if !counted {
+            return self.stored.packed.clone();
         }
-        published
+        let mut published = self.stored.packed.unpack();
+        let properties = &mut published.message.properties;
+        let headers = properties.headers.get_or_insert_default();
+        headers.0.retain(|(name, _)| *name != COUNT);
+        headers.insert(COUNT, FieldValue::I64(self.returns.into()));
+        Packed::new(published)
     }
 }
 
@@ -150,6 +190,19 @@ mod tests {
     use super::*;
     use crate::codec::Properties;
 
+    fn comes_out_as_it_went_in(published: &Published) {
+        let packed = Packed::new(published.clone());
+        let body = &published.message.body;
+        assert_eq!(packed.unpack(), *published);
+        assert_eq!(packed.body(), body);
+        let names = [&published.exchange, &published.routing_key];
+        let names: usize = names
+            .into_iter()
+            .map(|name| 1 + name.as_bytes().len())
+            .sum();
+        assert_eq!(packed.header().len(), packed.memory() - body.len() - names);
+    }
+
     proptest! {
         #[test]
         fn what_is_packed_comes_out_as_it_went_in(
@@ -157,10 +210,18 @@ mod tests {
         ) {
             // PROP-11
             let message = Message::new(properties, body);
-            let published = Published { exchange, routing_key, message };
-            let packed = Packed::new(published.clone());
-            prop_assert_eq!(packed.head.len(), packed.memory() - published.message.body.len());
-            prop_assert_eq!(packed.unpack(), published);
+            comes_out_as_it_went_in(&Published { exchange, routing_key, message });
+        }
+    }
+
+    #[test]
+    fn so_does_a_long_body() {
+        for octets in [COPY_BELOW - 1, COPY_BELOW] {
+            let message = Message::new(Properties::default(), vec![b'x'; octets]);
+            comes_out_as_it_went_in(&Published {
+                message,
+                ..Default::default()
+            });
         }
     }
 }

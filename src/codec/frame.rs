@@ -136,6 +136,11 @@ pub(crate) fn encode_header(
     });
 }
 
+/// A header that is encoded already.
+pub(crate) fn encode_header_payload(channel: ChannelId, payload: &[u8], out: &mut BytesMut) {
+    envelope(2, channel, payload.len(), out, |out| out.put(payload));
+}
+
 pub(crate) fn encode_body(channel: ChannelId, octets: &[u8], out: &mut BytesMut) {
     envelope(3, channel, octets.len(), out, |out| out.put(octets));
 }

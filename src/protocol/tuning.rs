@@ -124,9 +124,20 @@ impl Tuning {
         method: MethodId,
         header: &ContentHeader,
     ) -> Result<usize, Violation> {
-        let (size, limit) = (header.encoded_len(), self.body_limit());
+        let size = header.encoded_len();
+        self.fit(channel, method, size).map(|()| size)
+    }
+
+    /// The same for a header of so many octets.
+    pub(crate) fn fit(
+        self,
+        channel: ChannelId,
+        method: MethodId,
+        size: usize,
+    ) -> Result<(), Violation> {
+        let limit = self.body_limit();
         if size <= limit {
-            return Ok(size);
+            return Ok(());
         }
         let text = format!("the properties take {size} octets, a frame has room for {limit}");
         Err(Violation::ours(

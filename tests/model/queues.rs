@@ -363,7 +363,7 @@ impl World {
         else {
             panic!("{item:?} is there to be had");
         };
-        assert_eq!(message.body, item.body.to_string());
+        assert_eq!(message.body(), item.body.to_string().as_bytes());
         assert_eq!(ok.redelivered, item.redelivered);
         assert_eq!(ok.message_count as usize, left);
         self.hold(lane, ok.delivery_tag, queue, item, no_ack, None);
@@ -582,7 +582,7 @@ impl World {
                     message,
                 } => {
                     assert_eq!(expected.len(), 0, "{deliver:?} came too early");
-                    self.delivered((id, channel.0), &deliver, &message);
+                    self.delivered((id, channel.0), &deliver, &message.unpack().message);
                     continue;
                 }
                 Output::Content {

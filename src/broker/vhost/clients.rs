@@ -8,13 +8,13 @@ use crate::{
         consumers::{Consumer, ConsumerId},
         fault::Fault,
         queue::QueueId,
-        stored::{Published, Queued},
+        stored::{Packed, Queued},
     },
     codec::{
         BasicCancel, BasicDeliver, ChannelId, ConsumerTag, DeliveryTag, Method, ReplyCode,
         ShortString,
     },
-    protocol::{content::Message, ledger::Ledger},
+    protocol::ledger::Ledger,
 };
 
 /// One open connection.
@@ -189,7 +189,7 @@ impl Clients {
     }
 
     /// Sends a method with its content, and counts it until it is on the wire.
-    pub(super) fn send_content(&mut self, lane: Lane, method: impl Into<Method>, message: Message) {
+    pub(super) fn send_content(&mut self, lane: Lane, method: impl Into<Method>, message: Packed) {
         if let Some(connection) = self.connections.get_mut(&lane.connection) {
             connection.unsent += weight(&message);
         }
@@ -228,11 +228,8 @@ impl Clients {
             return;
         };
         let redelivered = message.is_redelivered();
-        let Published {
-            exchange,
-            routing_key,
-            message: content,
-        } = message.published(counted && redelivered);
+        let content = message.message(counted && redelivered);
+        let (exchange, routing_key) = content.names();
         connection.unsent += weight(&content);
         let delivery_tag = if consumer.no_ack {
             channel.unacked.skip()

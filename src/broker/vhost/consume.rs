@@ -13,7 +13,6 @@ use crate::{
         consumers::{Consumer, ConsumerId},
         fault::Fault,
         queue::Queue,
-        stored::Published,
     },
     codec::{
         BasicCancel, BasicCancelOk, BasicConsume, BasicConsumeOk, BasicGet, BasicGetEmpty,
@@ -149,11 +148,8 @@ impl Vhost {
             return Ok(());
         };
         let message_count = count(queue.stats().ready);
-        let Published {
-            exchange,
-            routing_key,
-            message: content,
-        } = message.published(queue.declaration.settings.quorum);
+        let content = message.message(queue.declaration.settings.quorum);
+        let (exchange, routing_key) = content.names();
         let mut ok = BasicGetOk {
             redelivered: message.is_redelivered(),
             exchange,

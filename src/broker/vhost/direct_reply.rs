@@ -12,9 +12,8 @@
 
 use super::{Lane, Vhost, clients::ReplyConsumer};
 use crate::{
-    broker::fault::Fault,
+    broker::{fault::Fault, stored::Packed},
     codec::{BasicDeliver, ConsumerTag, Properties, QueueDeclareOk, ShortString},
-    protocol::content::Message,
 };
 
 const QUEUE: &str = "amq.rabbitmq.reply-to";
@@ -92,7 +91,7 @@ impl Vhost {
     /// Hands a message published to the default exchange straight to those who wait under its keys. DRT-6, DRT-12
     ///
     /// This does not count as routed: RabbitMQ returns a mandatory reply even though it was delivered (DRT-7).
-    pub(super) fn send_replies(&mut self, keys: &[ShortString], message: &Message) {
+    pub(super) fn send_replies(&mut self, keys: &[ShortString], message: &Packed) {
         for key in keys.iter().filter(|key| Self::is_reply_name(key)) {
             if let Some(&lane) = self.reply_names.get(key) {
                 self.send_reply(lane, key, message.clone());
@@ -100,7 +99,7 @@ impl Vhost {
         }
     }
 
-    fn send_reply(&mut self, lane: Lane, key: &ShortString, message: Message) {
+    fn send_reply(&mut self, lane: Lane, key: &ShortString, message: Packed) {
         if self.clients.is_flooded(lane.connection) {
             return;
         }

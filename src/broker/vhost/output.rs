@@ -1,8 +1,8 @@
 //! What comes out of the vhost: for each connection, what it has to do.
 
 use crate::{
-    codec::{ChannelId, FieldTable, Method, MethodId, ReplyCode, ShortString},
-    protocol::content::Message,
+    broker::stored::Packed,
+    codec::{ChannelId, Method, MethodId, ReplyCode, ShortString},
 };
 
 /// What a connection has to do because of what happened in the vhost.
@@ -23,7 +23,7 @@ pub enum Output {
         /// `basic.deliver`, `basic.get-ok` or `basic.return`.
         method: Method,
         /// Properties and body.
-        message: Message,
+        message: Packed,
     },
     /// A soft error: send `channel.close`. The vhost has forgotten the channel already. ERR-1
     CloseChannel {
@@ -51,13 +51,13 @@ pub enum Output {
     Unblocked,
 }
 
-/// What a content counts for beside its body: about what its method, header and frame envelopes take.
+/// What a content counts for beside its body, unless its header is longer: about what its method, header and frame
+/// envelopes take.
 const DELIVERY_OVERHEAD: usize = 256;
 
-/// What a content counts for until it is sent. Its headers count by what they take in memory.
-pub(super) fn weight(message: &Message) -> usize {
-    let headers = message.properties.headers.as_ref();
-    message.body.len() + DELIVERY_OVERHEAD + headers.map_or(0, FieldTable::memory)
+/// What a content counts for until it is sent.
+pub(super) fn weight(message: &Packed) -> usize {
+    message.body().len() + DELIVERY_OVERHEAD.max(message.header().len())
 }
 
 impl Output {

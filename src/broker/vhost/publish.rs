@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-
 use super::{Lane, Vhost, clients::Connection, memory::cost};
 use crate::{
     broker::{
@@ -21,11 +19,6 @@ use crate::{
     protocol::content::Message,
     short,
 };
-
-/// Bodies below this size are copied when they are kept. A body of one frame is a slice of a read buffer of 64 KiB or
-/// twice its frame, and a slice keeps the whole buffer alive: 100 octets in a queue would cost 64 KiB, again and again. A
-/// longer body came in several frames, which were joined in a place of their own.
-const COPY_BELOW: usize = 128 << 10;
 
 /// So many more keys may the headers CC and BCC name together: each of them is matched with every binding. SEC-8
 const MOST_COPIES: usize = 1000;
@@ -62,24 +55,22 @@ impl Vhost {
 
         let number = self.number_publish(lane)?;
         let queues = self.reached(&publish.exchange, &keys, headers);
-        if publish.exchange.is_empty() {
-            self.send_replies(&keys, &message);
-        }
-        if queues.is_empty() {
-            if publish.mandatory {
-                self.give_back(lane, publish, message);
-            }
-            self.confirm(lane, number, true); // CONF-5, CONF-6
-            return Ok(());
-        }
-        if message.body.len() < COPY_BELOW {
-            message.body = Bytes::copy_from_slice(&message.body);
-        }
+        let to_default = publish.exchange.is_empty();
         let packed = Packed::new(Published {
             exchange: publish.exchange,
             routing_key: publish.routing_key,
             message,
         });
+        if to_default {
+            self.send_replies(&keys, &packed);
+        }
+        if queues.is_empty() {
+            if publish.mandatory {
+                self.give_back(lane, packed);
+            }
+            self.confirm(lane, number, true); // CONF-5, CONF-6
+            return Ok(());
+        }
         let octets = cost(&packed, &blind_keys, queues.len());
         let stored = Stored {
             packed,
@@ -151,12 +142,13 @@ impl Vhost {
     }
 
     /// `basic.return`: nobody took a mandatory message. PUB-3
-    fn give_back(&mut self, lane: Lane, publish: BasicPublish, message: Message) {
+    fn give_back(&mut self, lane: Lane, message: Packed) {
+        let (exchange, routing_key) = message.names();
         let back = BasicReturn {
             reply_code: ReplyCode::NO_ROUTE,
             reply_text: short!("NO_ROUTE"),
-            exchange: publish.exchange,
-            routing_key: publish.routing_key,
+            exchange,
+            routing_key,
         };
         self.clients.send_content(lane, back, message);
     }

@@ -14,6 +14,7 @@
 mod blocking;
 mod closing;
 mod event;
+mod forward;
 mod opening;
 mod receive;
 

@@ -189,12 +189,13 @@ fn line(ConnectionId(connection): ConnectionId, output: &Output) -> String {
         Output::Content {
             channel,
             method,
-            message: Message { properties, body },
+            message,
         } => {
+            let Message { properties, body } = message.unpack().message;
             let properties = properties.to_string().replace('"', "'");
             let between = if properties.is_empty() { "" } else { " | " };
             let method = quoted(method);
-            let body = String::from_utf8_lossy(body);
+            let body = String::from_utf8_lossy(&body);
             format!("{connection}/{channel} {method}{between}{properties} | {body}")
         }
         Output::CloseChannel {

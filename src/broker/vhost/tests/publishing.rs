@@ -237,6 +237,6 @@ fn a_small_body_does_not_keep_the_read_buffer_alive() {
         let Some((_, Output::Content { message, .. })) = stage.vhost.poll_output() else {
             panic!("expected a deliver");
         };
-        assert_eq!(message.body.as_ptr() == buffer.as_ptr(), shared);
+        assert_eq!(message.body().as_ptr() == buffer.as_ptr(), shared);
     }
 }

@@ -1,0 +1,37 @@
+//! What a broker hands on: a content whose header is octets already.
+
+use tracing::trace;
+
+use super::{
+    super::{content::bodies, error::Violation},
+    Connection,
+};
+use crate::codec::{
+    ChannelId, Method,
+    frame::{encode_body, encode_header_payload},
+};
+
+impl Connection {
+    /// Sends a method, the payload of a content header as it is, and the bodies. CONTENT-13, PROP-11
+    ///
+    /// # Errors
+    /// As for [`send_content`](Self::send_content).
+    pub fn forward(
+        &mut self,
+        channel: ChannelId,
+        method: impl Into<Method>,
+        header: &[u8],
+        body: &[u8],
+    ) -> Result<(), Violation> {
+        let method = method.into();
+        self.sendable(channel, &method, true)?;
+        self.tuning.fit(channel, method.id(), header.len())?;
+        self.say(channel, &method);
+        trace!(%channel, size = body.len(), header = %header.escape_ascii(), "sent a header");
+        encode_header_payload(channel, header, &mut self.outbound);
+        for octets in bodies(body, self.tuning.body_limit()) {
+            encode_body(channel, octets, &mut self.outbound);
+        }
+        Ok(())
+    }
+}
