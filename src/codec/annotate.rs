@@ -358,34 +358,39 @@ fn preview(octets: &[u8]) -> String {
 /// Octets in one row of a dump.
 const ROW: usize = 10;
 
-/// The dump: octets, label, value; long values take several rows.
+impl Annotation {
+    /// The rows of the dump, each with where its octets are; a long value takes several rows.
+    pub fn rows(&self) -> impl Iterator<Item = (Range<usize>, String)> {
+        self.spans.iter().flat_map(|span| self.rows_of(span))
+    }
+
+    fn rows_of(&self, span: &Span) -> impl Iterator<Item = (Range<usize>, String)> {
+        let hidden = span.secret && self.redact == Redact::Credentials;
+        let hex = move |octet: &u8| {
+            if hidden {
+                "**".to_owned()
+            } else {
+                format!("{octet:02x}")
+            }
+        };
+        let value = if hidden { "(hidden)" } else { &span.value };
+        let label = format!("{:indent$}{}", "", span.label, indent = 2 * span.depth);
+        let says = format!(" {label:<12} {value}");
+        let octets = self.octets.get(span.range.clone()).unwrap_or_default();
+        let starts = span.range.clone().step_by(ROW);
+        octets.chunks(ROW).zip(starts).map(move |(row, start)| {
+            let octets = row.iter().map(hex).collect::<Vec<_>>().join(" ");
+            let says = if start == span.range.start { &says } else { "" };
+            let row = start..start + row.len();
+            (row, format!("{octets:<29}{says}").trim_end().to_owned())
+        })
+    }
+}
+
+/// The dump: octets, label, value.
 impl fmt::Display for Annotation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for span in &self.spans {
-            let hidden = span.secret && self.redact == Redact::Credentials;
-            let octets = self.octets.get(span.range.clone()).unwrap_or_default();
-            let hex = |octet: &u8| {
-                if hidden {
-                    "**".to_owned()
-                } else {
-                    format!("{octet:02x}")
-                }
-            };
-            let mut rows = octets
-                .chunks(ROW)
-                .map(|row| row.iter().map(hex).collect::<Vec<_>>().join(" "));
-            let value = if hidden { "(hidden)" } else { &span.value };
-            let label = format!("{:indent$}{}", "", span.label, indent = 2 * span.depth);
-            let first = format!(
-                "{:<29} {label:<12} {value}",
-                rows.next().unwrap_or_default()
-            );
-            writeln!(f, "{}", first.trim_end())?;
-            for row in rows {
-                writeln!(f, "{row}")?;
-            }
-        }
-        Ok(())
+        self.rows().try_for_each(|(_, row)| writeln!(f, "{row}"))
     }
 }
 
