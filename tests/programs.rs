@@ -187,6 +187,116 @@ fn the_demo_shows_the_conversation_and_ends() {
     assert!(!stdout.contains("guest"), "the password is hidden");
 }
 
+/// What the demo shows when this octet of what the client sends is inverted: all of it, the last line, the exit status.
+fn flipped(octet: u64) -> (String, String, Option<i32>) {
+    let (stdout, stderr, status) = said(DEMO, &["--flip", &octet.to_string()]);
+    assert_eq!(stderr, "", "octet {octet}");
+    let last = stdout.lines().last().expect("a sentence").to_owned();
+    (stdout, last, status)
+}
+
+#[test]
+fn an_inverted_octet_has_its_consequence() {
+    // HDR-3, FRAME-2, METH-2, FRAME-6, RPC-7, RPC-18, TYPE-13
+    let cases: [(u64, &str, i32, &str); 10] = [
+        (
+            2,
+            "literal, the 3rd of its 4 octets, 51 comes as ae",
+            3,
+            "answered with the protocol header",
+        ),
+        (
+            258,
+            "response, the 15th of its 16 octets, 73 comes as 8c",
+            8,
+            "closed the connection with 403",
+        ),
+        (
+            315,
+            "frame-end, which is one octet, ce comes as 31",
+            7,
+            "closed the connection with 501",
+        ),
+        (
+            321,
+            "size, the 3rd of its 4 octets, 00 comes as ff",
+            5,
+            "Then nobody said anything for 8 s: each waits for the other.",
+        ),
+        (
+            338,
+            "method, the 3rd of its 4 octets, 00 comes as ff",
+            7,
+            "closed the connection with 540",
+        ),
+        (
+            340,
+            "reserved-1, the 1st of its 2 octets, 00 comes as ff",
+            0,
+            "Nothing came of it: fib(30) = 832040.",
+        ),
+        (
+            402,
+            "routing-key, the 2nd of its 10 octets, 72 comes as 8d",
+            4,
+            "No server: there is no queue",
+        ),
+        (
+            424,
+            "body-size, the 1st of its 8 octets, 00 comes as ff",
+            9,
+            "closed the channel with 406",
+        ),
+        (
+            520,
+            "body, the 1st of its 2 octets, 33 comes as cc",
+            6,
+            "expected a whole number from 0 to 93",
+        ),
+        (
+            549,
+            "",
+            2,
+            "There is no octet 549: the caller sent 549, which are 0 to 548.",
+        ),
+    ];
+    for (octet, mark, status, came) in cases {
+        let (stdout, last, got) = flipped(octet);
+        assert!(last.contains(came), "octet {octet}: {last}");
+        assert!(
+            mark.is_empty() || stdout.contains(&format!("✗ octet {octet}: {mark}")),
+            "{stdout}"
+        );
+        assert_eq!(got, Some(status), "octet {octet}: {last}");
+    }
+    let (stdout, ..) = said(DEMO, &["--hex", "--flip", "520"]);
+    let row = "         ✗ cc 30                         body         \"\\xcc0\"\n";
+    assert!(stdout.contains(row), "{stdout}");
+}
+
+#[test]
+fn no_inverted_octet_hangs_or_panics() {
+    // SEC-11: among them those after which both sides wait, until the demo has waited long enough.
+    const STEP: u64 = 17;
+    const AT_ONCE: u64 = 8;
+    let some =
+        |first: u64| (first * STEP..549).step_by(usize::try_from(STEP * AT_ONCE).expect("few"));
+    std::thread::scope(|scope| {
+        for first in 0..AT_ONCE {
+            scope.spawn(move || {
+                for octet in some(first) {
+                    let (_, last, status) = flipped(octet);
+                    assert!(
+                        last.starts_with(&format!("Octet {octet} belongs to ")),
+                        "{last}"
+                    );
+                    assert!((0..=9).contains(&status.expect("no signal")), "{last}");
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn a_request_goes_round() {
     let (_broker, url) = broker();

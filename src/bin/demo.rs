@@ -1,13 +1,16 @@
 //! The whole conversation on one page: a broker, a server and a client in one process, and every frame they exchange.
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use amqp_rpc::{
     broker::{Broker, BrokerOptions, NameSource, VhostOptions},
     cli::{
         Failure, Flavor, Logged, Status,
-        conversation::{Speaker, tap},
-        fib, run, say, sentence,
+        conversation::{Script, Speaker},
+        fib,
+        flip::{Flip, SILENCE},
+        run, say, sentence,
+        tap::tap,
     },
     client::{ConnectOptions, Connection, Error},
     rpc::{ReplyMode, RpcClient, RpcClientOptions, RpcServer, RpcServerOptions, deadline::Clock},
@@ -22,7 +25,9 @@ use tokio::{net::TcpStream, sync::oneshot};
 /// In one process it starts the built-in broker, an RPC server and an RPC client, asks for fib(30), and prints what
 /// crosses the two connections. It needs nothing installed and ends by itself.
 ///
-/// Next: `cargo run -- --hex` also shows the octets, each with its label. `cargo run --bin server` and `cargo run --bin
+/// Next: `cargo run -- --hex` also shows the octets, each with its label. `cargo run -- --flip 520` inverts one octet of
+/// what the client sends, and shows what the broker makes of it; the exit status is then that of a client to which this
+/// happens. `cargo run --bin server` and `cargo run --bin
 /// client 30` are the same call between two programs. docs/README.md says where to read on.
 #[derive(Parser)]
 #[command(version)]
@@ -34,6 +39,9 @@ struct Arguments {
     /// Show the octets of every frame, each with its label.
     #[arg(long)]
     hex: bool,
+    /// Invert all bits of this octet, counted from 0, of what the client sends to the broker, and show what comes of it.
+    #[arg(long, value_name = "OCTET")]
+    flip: Option<u64>,
     /// Where replies come to: an `exclusive` queue, as in tutorial six, or `direct` reply-to, which needs none.
     #[arg(long, value_name = "MODE", default_value = "exclusive", value_parser = ["exclusive", "direct"])]
     reply_mode: String,
@@ -51,8 +59,47 @@ fn main() -> ExitCode {
 }
 
 async fn demo(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { n, hex, reply_mode } = arguments;
+    let Arguments {
+        n,
+        hex,
+        flip,
+        reply_mode,
+    } = arguments;
     let reply_mode = reply_mode.parse().unwrap_or(ReplyMode::ExclusiveQueue); // clap has looked at it
+    let script = Script::new(hex);
+    let flip = flip.map(Flip::of);
+    let speakers = Speakers {
+        server: Speaker::new("server", AnsiColor::Yellow, &script, None),
+        client: Speaker::new("client", AnsiColor::Cyan, &script, flip),
+    };
+    let conversation = conversation(n, reply_mode, &script, &speakers);
+    let bold = Style::new().bold();
+    let (sentence, end) = match flip {
+        None => (conversation.await?, Ok(())),
+        Some(flip) => {
+            let ended = tokio::select! {
+                ended = conversation => Some(ended),
+                () = speakers.client.silence(SILENCE) => None,
+            };
+            flip.what_came_of_it(&speakers.client, ended)
+        }
+    };
+    say(format_args!("\n{bold}{sentence}{bold:#}"));
+    end
+}
+
+struct Speakers {
+    server: Arc<Speaker>,
+    client: Arc<Speaker>,
+}
+
+/// The call and all that it takes; returns what it came to.
+async fn conversation(
+    n: u8,
+    reply_mode: ReplyMode,
+    script: &Script,
+    speakers: &Speakers,
+) -> Result<String, Failure> {
     let other = |error: std::io::Error| {
         Failure::new(Status::Other, format!("The demo cannot start: {error}."))
     };
@@ -72,12 +119,12 @@ async fn demo(arguments: Arguments) -> Result<(), Failure> {
     .await
     .map_err(other)?;
 
-    heading(
+    script.scene(
         "The server connects",
         "a protocol header, then the handshake on channel 0",
     );
-    let server_connection = connect(&broker, "server", AnsiColor::Yellow, hex).await?;
-    heading(
+    let server_connection = connect(&broker, &speakers.server).await?;
+    script.scene(
         "The server prepares",
         "is the queue there? declare it; one request at a time; consume",
     );
@@ -91,18 +138,18 @@ async fn demo(arguments: Arguments) -> Result<(), Failure> {
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(server.serve(fib::serve, async { _ = stopped.await }));
 
-    heading(
+    script.scene(
         "The client connects",
         "the same handshake, on a connection of its own",
     );
-    let client_connection = connect(&broker, "client", AnsiColor::Cyan, hex).await?;
+    let client_connection = connect(&broker, &speakers.client).await?;
     let address = match reply_mode {
         ReplyMode::ExclusiveQueue => {
             "a queue for replies, named by the broker and for this connection alone"
         }
         ReplyMode::DirectReplyTo => "no queue for replies: they come to this very channel",
     };
-    heading("The client prepares", address);
+    script.scene("The client prepares", address);
     let options = RpcClientOptions {
         reply_mode,
         correlation_id: || short!("00000000-0000-4000-8000-000000000001"),
@@ -113,7 +160,7 @@ async fn demo(arguments: Arguments) -> Result<(), Failure> {
         .await
         .map_err(failed)?;
 
-    heading(
+    script.scene(
         "The call",
         "a request and a reply, each a method, a content header and a body; then the ack",
     );
@@ -122,7 +169,7 @@ async fn demo(arguments: Arguments) -> Result<(), Failure> {
         .await
         .map_err(|error| sentence::of_call(&error))?;
 
-    heading(
+    script.scene(
         "Goodbye",
         "the client first, then the server: consumer, channel, connection",
     );
@@ -135,20 +182,11 @@ async fn demo(arguments: Arguments) -> Result<(), Failure> {
     server_connection.close().await.map_err(failed)?;
     broker.stop().await;
 
-    let bold = Style::new().bold();
-    say(format_args!(
-        "\n{bold}fib({n}) = {}{bold:#}",
-        String::from_utf8_lossy(&reply.body)
-    ));
-    Ok(())
+    let reply = String::from_utf8_lossy(&reply.body);
+    Ok(format!("fib({n}) = {reply}"))
 }
 
-async fn connect(
-    broker: &Broker,
-    name: &'static str,
-    color: AnsiColor,
-    hex: bool,
-) -> Result<Connection, Failure> {
+async fn connect(broker: &Broker, speaker: &Arc<Speaker>) -> Result<Connection, Failure> {
     let options = ConnectOptions::default();
     let stream = TcpStream::connect(broker.address()).await;
     let stream = stream.map_err(|error| {
@@ -158,12 +196,7 @@ async fn connect(
         )
     })?;
     let (reader, writer) = stream.into_split();
-    let (reader, writer) = tap(reader, writer, &Speaker::new(name, color, hex));
+    let (reader, writer) = tap(reader, writer, speaker);
     let connection = Connection::over(reader, writer, options.clone()).await;
     connection.map_err(|error| sentence::of_connect(&error, &options))
-}
-
-fn heading(what: &str, why: &str) {
-    let (bold, dim) = (Style::new().bold(), Style::new().dimmed());
-    say(format_args!("\n{bold}{what}{bold:#} {dim}- {why}{dim:#}"));
 }

@@ -1,75 +1,247 @@
-//! A tap between a program and its socket, which prints what crosses it, frame by frame.
+//! What programs and their broker say to each other: heard at a tap, told frame by frame, and kept.
 
 use std::{
-    io,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use anstyle::{AnsiColor, Style};
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{sync::Notify, time::timeout};
 
-use super::say;
+use super::{flip::Flip, say};
 use crate::codec::{Frame, FrameDecoder, Method, PROTOCOL_HEADER, Payload, Redact, annotate};
+
+/// Who sends and who receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// A program sends it.
+    ToBroker,
+    /// The broker sends it.
+    FromBroker,
+}
+
+impl Direction {
+    const fn arrow(self) -> &'static str {
+        match self {
+            Self::ToBroker => "──▶ broker",
+            Self::FromBroker => "◀── broker",
+        }
+    }
+}
+
+/// A protocol header or a frame, as its sender meant it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// Whose connection it is.
+    pub name: &'static str,
+    /// Who sends it.
+    pub direction: Direction,
+    /// Where it begins, in octets from the first that went this way on this connection.
+    pub start: u64,
+    /// All of it.
+    pub octets: Bytes,
+}
+
+/// Some units that belong together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scene {
+    /// What happens.
+    pub what: &'static str,
+    /// How, or why.
+    pub why: &'static str,
+    /// What is said, in the order in which it was heard.
+    pub units: Vec<Unit>,
+}
+
+/// A conversation: printed while it goes on, and kept.
+#[derive(Debug)]
+pub struct Script {
+    hex: bool,
+    scenes: Mutex<Vec<Scene>>,
+}
+
+impl Script {
+    /// An empty one; with `hex` it is printed down to the octets.
+    pub fn new(hex: bool) -> Arc<Self> {
+        let scenes = Mutex::default();
+        Arc::new(Self { hex, scenes })
+    }
+
+    /// Begins a scene.
+    pub fn scene(&self, what: &'static str, why: &'static str) {
+        let (bold, dim) = (Style::new().bold(), Style::new().dimmed());
+        say(format_args!("\n{bold}{what}{bold:#} {dim}- {why}{dim:#}"));
+        let units = Vec::new();
+        self.lock().push(Scene { what, why, units });
+    }
+
+    /// What was said so far.
+    pub fn scenes(&self) -> Vec<Scene> {
+        self.lock().clone()
+    }
+
+    fn said(&self, unit: Unit) {
+        if let Some(scene) = self.lock().last_mut() {
+            scene.units.push(unit);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Scene>> {
+        self.scenes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Who talks to the broker, and how it is shown.
 #[derive(Debug)]
 pub struct Speaker {
     name: &'static str,
     style: Style,
-    hex: bool,
-    /// What has not made a whole frame yet: sent, received.
-    partial: Mutex<[BytesMut; 2]>,
+    script: Arc<Script>,
+    flip: Option<Flip>,
+    heard: Mutex<Heard>,
+    /// Somebody said something, or hung up.
+    news: Notify,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    ToBroker,
-    FromBroker,
+/// What has crossed the tap.
+#[derive(Debug, Default)]
+struct Heard {
+    /// What has not made a whole frame yet: sent, received.
+    partial: [BytesMut; 2],
+    /// Octets of whole units: sent, received.
+    told: [u64; 2],
+    hung_up: bool,
 }
 
 impl Speaker {
-    /// A speaker whose conversation is printed in `color`, with `hex` down to the octets.
-    pub fn new(name: &'static str, color: AnsiColor, hex: bool) -> Arc<Self> {
+    /// A speaker whose part of the script is printed in `color`; one octet of what it sends may be inverted on the way.
+    pub fn new(
+        name: &'static str,
+        color: AnsiColor,
+        script: &Arc<Script>,
+        flip: Option<Flip>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name,
             style: color.on_default(),
-            hex,
-            partial: Mutex::default(),
+            script: script.clone(),
+            flip,
+            heard: Mutex::default(),
+            news: Notify::new(),
         })
     }
 
-    fn crossed(&self, direction: Direction, octets: &[u8]) {
-        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
-        let partial = match (direction, &mut *partial) {
-            (Direction::ToBroker, [sent, _]) => sent,
-            (Direction::FromBroker, [_, received]) => received,
-        };
-        partial.extend_from_slice(octets);
-        while let Some(unit) = next_unit(partial) {
-            self.print(direction, unit);
+    /// What it said and what it heard.
+    pub fn units(&self) -> Vec<Unit> {
+        let scenes = self.script.scenes();
+        let all = scenes.into_iter().flat_map(|scene| scene.units);
+        all.filter(|unit| unit.name == self.name).collect()
+    }
+
+    /// Whether the broker ended the stream.
+    pub fn is_hung_up(&self) -> bool {
+        self.lock().hung_up
+    }
+
+    /// Waits until nothing has crossed the tap for so long, once the octet that is inverted has.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn silence(&self, limit: Duration) {
+        loop {
+            let quiet = timeout(limit, self.news.notified()).await.is_err();
+            let [sent, _] = self.lock().octets();
+            if quiet && self.flip.is_some_and(|flip| flip.at() < sent) {
+                return;
+            }
         }
     }
 
-    fn print(&self, direction: Direction, octets: Bytes) {
-        let arrow = match direction {
-            Direction::ToBroker => "──▶ broker",
-            Direction::FromBroker => "◀── broker",
+    /// What arrives in place of `octets`, which are sent next, if one of them is inverted.
+    pub(super) fn flipped(&self, octets: &[u8]) -> Option<Vec<u8>> {
+        let [sent, _] = self.lock().octets();
+        self.flip?.applied(sent, octets)
+    }
+
+    pub(super) fn crossed(&self, direction: Direction, octets: &[u8]) {
+        let mut heard = self.lock();
+        let Heard { partial, told, .. } = &mut *heard;
+        let ([sent, received], [sent_told, received_told]) = (partial, told);
+        let (partial, told) = match direction {
+            Direction::ToBroker => (sent, sent_told),
+            Direction::FromBroker => (received, received_told),
         };
-        let (channel, what) = describe(&octets);
+        partial.extend_from_slice(octets);
+        while let Some(octets) = next_unit(partial) {
+            let unit = Unit {
+                name: self.name,
+                direction,
+                start: *told,
+                octets,
+            };
+            *told += unit.octets.len() as u64;
+            self.print(&unit);
+            self.script.said(unit);
+        }
+        self.news.notify_one();
+    }
+
+    pub(super) fn hung_up(&self) {
+        self.lock().hung_up = true;
+        self.news.notify_one();
+        if self.flip.is_some() {
+            let (style, arrow) = (self.style, Direction::FromBroker.arrow());
+            let who = format_args!("{style}{:<6} {arrow}{style:#}", self.name);
+            say(format_args!("  {who}             hangs up"));
+        }
+    }
+
+    fn print(&self, unit: &Unit) {
+        let Told { channel, said, .. } = tell(&unit.octets);
         let (style, dim) = (self.style, Style::new().dimmed());
+        let arrow = unit.direction.arrow();
         say(format_args!(
-            "  {style}{:<6} {arrow}{style:#}  {dim}{channel:<9}{dim:#}  {what}",
+            "  {style}{:<6} {arrow}{style:#}  {dim}{channel:<9}{dim:#}  {said}",
             self.name
         ));
-        if self.hex {
+        let flip = self.flip.filter(|flip| flip.is_in(unit));
+        let octets = match flip {
+            Some(flip) => flip.arrives(unit),
+            None => unit.octets.clone(),
+        };
+        if let Some(mark) = flip.and_then(|flip| flip.mark(unit)) {
+            let red = AnsiColor::Red.on_default().bold();
+            say(format_args!("         {red}✗ {mark}{red:#}"));
+        }
+        if self.script.hex {
             // The demo's own guest/guest are no secret.
-            for line in annotate(octets, Redact::Nothing).to_string().lines() {
-                say(format_args!("{dim}           {line}{dim:#}"));
+            for (row, text) in annotate(octets, Redact::Nothing).rows() {
+                let here = flip.is_some_and(|flip| flip.is_at(unit, &row));
+                let style = if here {
+                    AnsiColor::Red.on_default()
+                } else {
+                    dim
+                };
+                let pointer = if here { "✗" } else { " " };
+                say(format_args!("{style}         {pointer} {text}{style:#}"));
             }
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Heard {
+    /// How many there were, sent and received.
+    fn octets(&self) -> [u64; 2] {
+        let ([sent, received], [sent_told, received_told]) = (&self.partial, self.told);
+        [
+            sent_told + sent.len() as u64,
+            received_told + received.len() as u64,
+        ]
     }
 }
 
@@ -83,34 +255,54 @@ fn next_unit(partial: &mut BytesMut) -> Option<Bytes> {
     (partial.len() >= length).then(|| partial.split_to(length).freeze())
 }
 
-/// The lane, and what is said on it.
-fn describe(octets: &Bytes) -> (String, String) {
-    let mut decoder = FrameDecoder::new();
-    decoder.set_limits(1 << 24, 1 << 24);
-    match decoder.decode(&mut BytesMut::from(octets.as_ref())) {
-        _ if **octets == PROTOCOL_HEADER => (String::new(), "protocol header  AMQP 0-9-1".into()),
-        Ok(Some(Frame { channel, payload })) => (format!("channel {channel}"), summary(&payload)),
-        Ok(None) | Err(_) => (
-            String::new(),
-            format!("{} octets that are no frame", octets.len()),
-        ),
-    }
+/// A unit in one line.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The lane, `channel 1`; nothing for a protocol header.
+    pub channel: String,
+    /// What it is: `queue.declare`, `header`, `protocol header`.
+    pub name: String,
+    /// The fields that matter.
+    pub fields: String,
+    /// Both as they are printed.
+    said: String,
 }
 
-/// The fields that matter.
-fn summary(payload: &Payload) -> String {
+/// What a unit says, in one line.
+pub fn tell(octets: &Bytes) -> Told {
+    let mut decoder = FrameDecoder::new();
+    decoder.set_limits(1 << 24, 1 << 24);
     let bold = Style::new().bold();
-    match payload {
-        Payload::Method(method) => {
-            let said = fields_that_matter(method);
-            let (name, fields) = said.split_once(' ').unwrap_or((&said, ""));
-            format!("{bold}{name}{bold:#}  {fields}")
-                .trim_end()
-                .to_owned()
-        }
-        Payload::Header(_) | Payload::Body(_) => format!("  {payload}"),
-        Payload::Heartbeat => format!("{bold}heartbeat{bold:#}"),
+    let told = |channel, name: &str, fields: &str, said: String| Told {
+        channel,
+        name: name.to_owned(),
+        fields: fields.to_owned(),
+        said: said.trim_end().to_owned(),
+    };
+    if **octets == PROTOCOL_HEADER {
+        let (name, fields) = ("protocol header", "AMQP 0-9-1");
+        return told(String::new(), name, fields, format!("{name}  {fields}"));
     }
+    let frame = decoder.decode(&mut BytesMut::from(octets.as_ref()));
+    let Ok(Some(Frame { channel, payload })) = frame else {
+        let said = format!("{} octets that are no frame", octets.len());
+        return told(String::new(), "octets", "", said);
+    };
+    let text = match &payload {
+        Payload::Method(method) => fields_that_matter(method),
+        other => other.to_string(),
+    };
+    let (name, fields) = text.split_once(' ').unwrap_or((&text, ""));
+    let said = match payload {
+        Payload::Header(_) | Payload::Body(_) => format!("  {text}"),
+        Payload::Method(_) | Payload::Heartbeat => format!("{bold}{name}{bold:#}  {fields}"),
+    };
+    told(
+        format!("channel {channel}"),
+        name,
+        fields.trim_start(),
+        said,
+    )
 }
 
 fn fields_that_matter(method: &Method) -> String {
@@ -142,75 +334,5 @@ fn fields_that_matter(method: &Method) -> String {
             )
         }
         other => other.to_string(),
-    }
-}
-
-/// Reads from a socket, and prints what comes.
-#[derive(Debug)]
-pub struct TapReader<R> {
-    inner: R,
-    speaker: Arc<Speaker>,
-}
-
-/// Writes to a socket, and prints what goes.
-#[derive(Debug)]
-pub struct TapWriter<W> {
-    inner: W,
-    speaker: Arc<Speaker>,
-}
-
-/// Puts the tap between a speaker and its socket.
-pub fn tap<R, W>(reader: R, writer: W, speaker: &Arc<Speaker>) -> (TapReader<R>, TapWriter<W>) {
-    let reader = TapReader {
-        inner: reader,
-        speaker: speaker.clone(),
-    };
-    (
-        reader,
-        TapWriter {
-            inner: writer,
-            speaker: speaker.clone(),
-        },
-    )
-}
-
-impl<R: AsyncRead + Unpin> AsyncRead for TapReader<R> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let poll = Pin::new(&mut self.inner).poll_read(cx, buf);
-        self.speaker.crossed(
-            Direction::FromBroker,
-            buf.filled().get(before..).unwrap_or_default(),
-        );
-        poll
-    }
-}
-
-impl<W: AsyncWrite + Unpin> AsyncWrite for TapWriter<W> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        octets: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.inner).poll_write(cx, octets);
-        if let Poll::Ready(Ok(written)) = &poll {
-            self.speaker.crossed(
-                Direction::ToBroker,
-                octets.get(..*written).unwrap_or_default(),
-            );
-        }
-        poll
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

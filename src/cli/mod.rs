@@ -4,9 +4,11 @@
 
 pub mod conversation;
 pub mod fib;
+pub mod flip;
 pub mod home;
 pub mod load;
 pub mod sentence;
+pub mod tap;
 
 use std::{
     fmt::Display,
