@@ -1,6 +1,7 @@
 //! The pages, held to the code: rules, links, the conversation, and every dump.
 //!
-//! `BLESS=1 cargo test --test docs` writes the generated part of `docs/conversation.md` anew; nothing else is written.
+//! `BLESS=1 cargo test --test docs` writes the generated part of `docs/conversation.md` anew, and `docs/conversation.html`;
+//! nothing else is written.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // in a test a panic is the report
 
@@ -356,15 +357,20 @@ fn the_readme_draws_the_layers_as_the_library_does() {
 
 const CONVERSATION: &str = "docs/conversation.md";
 
-#[test]
-fn the_conversation_is_what_the_demo_prints() {
+/// What the demo prints.
+fn demo(arguments: &[&str]) -> String {
     let demo = Command::new(env!("CARGO_BIN_EXE_demo"))
-        .arg("--hex")
+        .args(arguments)
         .env_remove("CLICOLOR_FORCE")
         .output()
         .unwrap();
     assert!(demo.status.success(), "{demo:?}");
-    let printed = String::from_utf8(demo.stdout).unwrap();
+    String::from_utf8(demo.stdout).unwrap()
+}
+
+#[test]
+fn the_conversation_is_what_the_demo_prints() {
+    let printed = demo(&["--hex"]);
     let fence = format!("```text\n{}\n```\n", printed.trim_matches('\n'));
 
     let page = read(CONVERSATION);
@@ -387,6 +393,81 @@ fn the_conversation_is_what_the_demo_prints() {
         found == fence,
         "{CONVERSATION} is not what the demo prints (page, demo): {differs:?}\nBLESS=1 cargo test --test docs writes it anew"
     );
+}
+
+const PAGE: &str = "docs/conversation.html";
+
+#[test]
+fn the_page_of_the_conversation_is_what_the_demo_writes() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conversation.html");
+    let printed = demo(&["--html", file.to_str().unwrap()]);
+    assert!(printed.ends_with("conversation.html.\n"), "{printed}");
+    let page = fs::read_to_string(file).unwrap();
+    for fetched in ["://", "src=", "url(", "@import"] {
+        assert!(
+            !page.contains(fetched),
+            "{fetched} in a page that is complete in itself"
+        );
+    }
+    if env::var_os("BLESS").is_some() {
+        return fs::write(root().join(PAGE), page).unwrap();
+    }
+    let found = read(PAGE);
+    let differs = found
+        .lines()
+        .zip(page.lines())
+        .find(|(one, other)| one != other);
+    assert!(
+        found == page,
+        "{PAGE} is not what the demo writes (page, demo): {differs:?}\nBLESS=1 cargo test --test docs writes it anew"
+    );
+}
+
+/// Also where there is no reply queue and another number.
+#[test]
+fn every_frame_and_every_field_is_explained() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("direct.html");
+    demo(&[
+        "20",
+        "--reply-mode",
+        "direct",
+        "--html",
+        file.to_str().unwrap(),
+    ]);
+    for page in [fs::read_to_string(file).unwrap(), read(PAGE)] {
+        let count = |text| page.matches(text).count();
+        let frames = count("<li class=\"unit\"");
+        assert!(frames > 50, "{frames} frames");
+        assert_eq!(count("<p class=\"means\">"), frames);
+        assert_eq!(count("<span class=\"note\">"), count("<tr data-f="));
+    }
+}
+
+/// Those who know the octets from `--hex` find the same ones in the page, in the same order.
+#[test]
+fn the_page_has_every_octet_of_the_conversation() {
+    let printed = demo(&["--hex"]);
+    let dumped = printed
+        .lines()
+        .filter_map(|line| line.strip_prefix("           "));
+    let dumped = dumped
+        .map(|line| octets(line).unwrap())
+        .collect::<Vec<_>>()
+        .concat();
+    let page = read(PAGE);
+    let (page, _) = page.split_once("What was not heard</h2>").unwrap();
+    let shown = page.split("class=\"octets\"").skip(1).flat_map(|group| {
+        let (group, _) = group.split_once("</div>").unwrap();
+        let texts = group
+            .split("\">")
+            .skip(2)
+            .map(|text| text.split_once("</a>").unwrap().0);
+        texts.flat_map(|text| {
+            text.split(' ')
+                .map(|octet| u8::from_str_radix(octet, 16).unwrap())
+        })
+    });
+    assert_eq!(shown.collect::<Vec<_>>(), dumped);
 }
 
 // ---- dumps -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 //! The whole conversation on one page: a broker, a server and a client in one process, and every frame they exchange.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use amqp_rpc::{
     broker::{Broker, BrokerOptions, NameSource, VhostOptions},
@@ -9,7 +9,7 @@ use amqp_rpc::{
         conversation::{Script, Speaker},
         fib,
         flip::{Flip, SILENCE},
-        run, say, sentence,
+        illustrated, run, say, sentence,
         tap::tap,
     },
     client::{ConnectOptions, Connection, Error},
@@ -42,6 +42,9 @@ struct Arguments {
     /// Invert all bits of this octet, counted from 0, of what the client sends to the broker, and show what comes of it.
     #[arg(long, value_name = "OCTET")]
     flip: Option<u64>,
+    /// Write the conversation into this file as well, as a page for a browser in which every octet is explained.
+    #[arg(long, value_name = "FILE", conflicts_with = "flip")]
+    html: Option<PathBuf>,
     /// Where replies come to: an `exclusive` queue, as in tutorial six, or `direct` reply-to, which needs none.
     #[arg(long, value_name = "MODE", default_value = "exclusive", value_parser = ["exclusive", "direct"])]
     reply_mode: String,
@@ -63,6 +66,7 @@ async fn demo(arguments: Arguments) -> Result<(), Failure> {
         n,
         hex,
         flip,
+        html,
         reply_mode,
     } = arguments;
     let reply_mode = reply_mode.parse().unwrap_or(ReplyMode::ExclusiveQueue); // clap has looked at it
@@ -85,6 +89,14 @@ async fn demo(arguments: Arguments) -> Result<(), Failure> {
         }
     };
     say(format_args!("\n{bold}{sentence}{bold:#}"));
+    if let Some(file) = html {
+        let page = illustrated::page(&script.scenes(), &sentence);
+        std::fs::write(&file, page).map_err(|error| {
+            let file = file.display();
+            Failure::new(Status::Other, format!("Cannot write {file}: {error}."))
+        })?;
+        say(format_args!("The page is in {}.", file.display()));
+    }
     end
 }
 

@@ -6,6 +6,7 @@ pub mod conversation;
 pub mod fib;
 pub mod flip;
 pub mod home;
+pub mod illustrated;
 pub mod load;
 pub mod sentence;
 pub mod tap;
