@@ -298,6 +298,17 @@ fn no_inverted_octet_hangs_or_panics() {
 }
 
 #[test]
+fn a_page_that_cannot_be_written_is_named() {
+    let (stdout, stderr, status) = said(DEMO, &["--html", "/nowhere/page.html"]);
+    assert!(stdout.ends_with("fib(30) = 832040\n"), "{stdout}");
+    assert!(
+        stderr.starts_with("Cannot write /nowhere/page.html: "),
+        "{stderr}"
+    );
+    assert_eq!(status, Some(1));
+}
+
+#[test]
 fn a_request_goes_round() {
     let (_broker, url) = broker();
     let server = server(&url);

@@ -97,13 +97,14 @@ fn wire(unit: &Unit, number: usize, subject: &Subject) -> Markup {
             }
             table {
                 caption { "Fields of " (subject.name) }
+                colgroup { col; col; }
                 thead { tr { th scope="col" { "field" } th scope="col" { "value" } } }
                 tbody {
                     @for (index, span) in spans.iter().enumerate() {
                         tr data-f=(index) data-depth=[(span.depth > 0).then_some(span.depth)] {
                             th scope="row" {
                                 a.(kind(span, index)) id={ "u" (number) "f" (index) } href={ "#u" (number) "o" (index) }
-                                    data-f=(index) { (span.label) }
+                                    data-f=(index) { @for part in span.label.split_inclusive('_') { (part) wbr; } }
                             }
                             td {
                                 @if !span.value.is_empty() { code { (span.value) } }
