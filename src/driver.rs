@@ -361,7 +361,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, A: Application> Driver<R, W, A
         }
     }
 
-    async fn say_goodbye(mut self) {
+    async fn say_goodbye(&mut self) {
         self.tell();
         self.core.transmit(&mut self.outbound);
         let _ = timeout(LAST_WORDS, async {

@@ -128,7 +128,7 @@ impl Exchange {
             auto_delete: declare.auto_delete,
             internal: declare.internal,
             alternate: alternate(&declare.arguments),
-            arguments: declare.arguments.into_owned(),
+            arguments: declare.arguments,
             ..Self::new(kind)
         }
     }

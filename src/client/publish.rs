@@ -15,7 +15,7 @@ use super::{
     session::{Command, Confirm, Confirming, Publish, Returned},
 };
 use crate::{
-    codec::{BASIC_CLASS, BasicPublish, ConfirmSelect, ContentHeader, Properties, ShortString},
+    codec::{BasicPublish, ConfirmSelect, ContentHeader, Properties, ShortString},
     protocol::Message,
 };
 
@@ -113,14 +113,10 @@ impl Channel {
         if properties.headers.is_none() {
             return Ok(properties); // the other thirteen fit the smallest frame there is
         }
-        let header = ContentHeader {
-            class_id: BASIC_CLASS,
-            body_size: 0,
-            properties,
-        };
+        let size = ContentHeader::LEAST + properties.encoded_len();
         let tuning = self.handle().connection().opened.tuning;
-        tuning.fit_header(self.id(), BasicPublish::ID, &header)?;
-        Ok(header.properties)
+        tuning.fit_header(self.id(), BasicPublish::ID, size)?;
+        Ok(properties)
     }
 
     /// From now on the broker acknowledges each publish on this channel. CONF-1

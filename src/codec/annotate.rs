@@ -197,7 +197,7 @@ fn payload(
             .map(drop)
             .map_err(|(_, error)| error),
         2 => ContentHeader::read(&mut reader).map(drop),
-        _ => frame::payload(kind, channel, payload.clone())
+        _ => frame::payload(kind, channel, payload)
             .map(|_| push(spans, at, payload.len(), "body", preview(payload)))
             .map_err(|bad| bad.error),
     };
@@ -244,7 +244,7 @@ fn expand(span: Span, octets: &Bytes, spans: &mut Vec<Span>) {
         span.label.as_str(),
         "server-properties" | "client-properties" | "arguments" | "headers"
     );
-    match is_table.then(|| super::table::field_table(&inside, &inside, 1)) {
+    match is_table.then(|| super::table::field_table(&inside, 1)) {
         Some(Ok((_, table))) if !table.is_empty() => {
             let start = span.range.start;
             let summary = format!("a table of {} octets", inside.len() - 4);

@@ -61,7 +61,7 @@ pub trait Argument: Sized {
 /// Takes arguments off the front of a payload.
 #[derive(Debug)]
 pub struct ArgReader<'a> {
-    payload: &'a Bytes,
+    payload: &'a [u8],
     rest: &'a [u8],
     bits: u8,
     bits_left: u8,
@@ -69,7 +69,7 @@ pub struct ArgReader<'a> {
 }
 
 impl<'a> ArgReader<'a> {
-    pub(crate) fn new(payload: &'a Bytes) -> Self {
+    pub(crate) fn new(payload: &'a [u8]) -> Self {
         Self {
             payload,
             rest: payload,
@@ -80,7 +80,7 @@ impl<'a> ArgReader<'a> {
     }
 
     /// The same reader, which also notes what it read where: the annotator listens to the decoder.
-    pub(crate) fn noting(payload: &'a Bytes) -> Self {
+    pub(crate) fn noting(payload: &'a [u8]) -> Self {
         Self {
             spans: Some(Vec::new()),
             ..Self::new(payload)
@@ -297,7 +297,7 @@ impl Argument for ShortString {
 
 fn read_longstr(reader: &mut ArgReader<'_>) -> Result<Bytes, DecodeError> {
     let octets = reader.parse(|i| nom::Parser::parse(&mut length_data(be_u32), i))?;
-    Ok(reader.payload.slice_ref(octets))
+    Ok(Bytes::copy_from_slice(octets))
 }
 
 fn write_longstr<S: Sink>(octets: &Bytes, writer: &mut ArgWriter<'_, S>) {
@@ -338,8 +338,7 @@ impl Argument for Secret {
 /// table = long *(shortstr octet value)
 impl Argument for FieldTable {
     fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
-        let payload = reader.payload;
-        reader.parse(|i| table::field_table(i, payload, 1))
+        reader.parse(|i| table::field_table(i, 1))
     }
     fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
         self.encode(writer);
@@ -417,8 +416,7 @@ mod tests {
         let octets = written(|w| nine.iter().for_each(|bit| bit.write(w)));
         assert_eq!(octets[..], [0b101, 1]);
 
-        let payload = octets.freeze();
-        let mut reader = ArgReader::new(&payload);
+        let mut reader = ArgReader::new(&octets);
         assert_eq!(nine.map(|_| bool::read(&mut reader).unwrap()), nine);
         reader.finish().unwrap();
     }
@@ -437,7 +435,6 @@ mod tests {
     #[test]
     fn unused_bits_are_ignored() {
         // TYPE-4
-        let payload = Bytes::from_static(&[0xfe]);
-        assert!(!bool::read(&mut ArgReader::new(&payload)).unwrap());
+        assert!(!bool::read(&mut ArgReader::new(&[0xfe])).unwrap());
     }
 }

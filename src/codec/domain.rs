@@ -393,8 +393,6 @@ fn printable(octets: &[u8]) -> String {
 }
 
 /// A longstr: four length octets, then that many octets of any kind. TYPE-7
-///
-/// It shares the buffer it was read from; see [`LongString::into_owned`].
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct LongString(pub Bytes);
 
@@ -402,12 +400,6 @@ impl LongString {
     /// The octets, without the length.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
-    }
-
-    /// A copy in an allocation of its own, so that keeping it does not keep a whole read buffer.
-    #[must_use]
-    pub fn into_owned(self) -> Self {
-        Self(Bytes::copy_from_slice(&self.0))
     }
 }
 
@@ -599,15 +591,6 @@ mod tests {
         let (known, class, method) = (crate::codec::BasicAck::ID, 60, 81);
         assert_eq!(known.to_string(), "basic.ack (60.80)");
         assert_eq!(MethodId { class, method }.to_string(), "60.81");
-    }
-
-    #[test]
-    fn a_longstr_of_its_own_pins_no_buffer() {
-        // TYPE-7
-        let read = LongString(Bytes::from_static(b"octets"));
-        let kept = read.clone().into_owned();
-        assert_eq!(kept, read);
-        assert_ne!(kept.as_bytes().as_ptr(), read.as_bytes().as_ptr());
     }
 
     #[test]

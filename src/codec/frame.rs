@@ -32,7 +32,6 @@ use super::{
     method::Method,
     properties::ContentHeader,
     sink::Sink,
-    table::length_of,
 };
 
 /// What a client says first, and a broker's whole answer to anything else: `AMQP`, 0, 0, 9, 1. HDR-1, HDR-3
@@ -40,6 +39,9 @@ pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
 
 /// The octet after every payload. FRAME-2
 pub const FRAME_END: u8 = 0xCE;
+
+/// The type of a body frame.
+const BODY: u8 = 3;
 
 /// What a frame costs besides its payload, in octets: seven before it and one after it.
 pub const FRAME_OVERHEAD: u32 = 8;
@@ -105,13 +107,11 @@ impl fmt::Display for Payload {
 }
 
 impl Frame {
-    /// Appends the frame's octets. The lengths are known beforehand, so the buffer grows at most once.
+    /// Appends the frame's octets.
     pub fn encode(&self, out: &mut BytesMut) {
         match &self.payload {
             Payload::Method(method) => encode_method(self.channel, method, out),
-            Payload::Header(header) => {
-                encode_header(self.channel, header, header.encoded_len(), out);
-            }
+            Payload::Header(header) => _ = encode_header(self.channel, header, out),
             Payload::Body(octets) => encode_body(self.channel, octets, out),
             Payload::Heartbeat => encode_heartbeat(out),
         }
@@ -119,50 +119,47 @@ impl Frame {
 }
 
 pub(crate) fn encode_method(channel: ChannelId, method: &Method, out: &mut BytesMut) {
-    envelope(1, channel, method.encoded_len(), out, |out| {
-        method.encode(out);
-    });
+    envelope(1, channel, out, |out| method.encode(out));
 }
 
-/// `size` is the header's encoded length, which whoever sends one has had to compare with frame-max already.
+/// Returns the octets of the payload, which are limited (CONTENT-15).
 pub(crate) fn encode_header(
     channel: ChannelId,
     header: &ContentHeader,
-    size: usize,
     out: &mut BytesMut,
-) {
-    envelope(2, channel, size, out, |out| {
-        header.encode(out);
-    });
+) -> usize {
+    envelope(2, channel, out, |out| header.encode(out))
 }
 
 /// A header that is encoded already.
 pub(crate) fn encode_header_payload(channel: ChannelId, payload: &[u8], out: &mut BytesMut) {
-    envelope(2, channel, payload.len(), out, |out| out.put(payload));
+    envelope(2, channel, out, |out| out.put(payload));
 }
 
 pub(crate) fn encode_body(channel: ChannelId, octets: &[u8], out: &mut BytesMut) {
-    envelope(3, channel, octets.len(), out, |out| out.put(octets));
+    out.reserve(octets.len() + 8);
+    envelope(3, channel, out, |out| out.put(octets));
 }
 
 pub(crate) fn encode_heartbeat(out: &mut BytesMut) {
-    envelope(8, ChannelId::CONTROL, 0, out, |_| {});
+    envelope(8, ChannelId::CONTROL, out, |_| {});
 }
 
-/// The way back of `raw_frame`: the size is known before the payload is written.
+/// The way back of `raw_frame`. The size is filled in when the payload is there, and returned.
 fn envelope(
     kind: u8,
     channel: ChannelId,
-    size: usize,
     out: &mut BytesMut,
     payload: impl FnOnce(&mut BytesMut),
-) {
-    out.reserve(size + 8);
+) -> usize {
     let [c0, c1] = channel.0.to_be_bytes();
-    let [s0, s1, s2, s3] = length_of(size).to_be_bytes();
-    out.put(&[kind, c0, c1, s0, s1, s2, s3]);
+    out.put(&[kind, c0, c1, 0, 0, 0, 0]);
+    let start = out.position();
     payload(out);
+    out.set_length_before(start);
+    let size = out.position() - start;
     out.put(&[FRAME_END]);
+    size
 }
 
 /// Cuts a stream of octets into frames, however the stream was split on its way.
@@ -199,10 +196,19 @@ impl FrameDecoder {
     /// next frame (FRAME-13). When only the payload is, its frame has been taken off and the next one can be read,
     /// which a closing connection does (CLOSE-3).
     pub fn decode(&mut self, inbound: &mut BytesMut) -> Result<Option<Frame>, BadFrame> {
-        let Some((kind, channel, octets)) = self.cut(inbound)? else {
+        let Some((kind, channel, size)) = self.envelope(inbound)? else {
             return Ok(None);
         };
-        let payload = payload(kind, channel, octets)?;
+        let payload = if kind == BODY {
+            let mut body = inbound.split_to(size + 8).freeze();
+            body.advance(7);
+            body.truncate(size);
+            Payload::Body(body)
+        } else {
+            let payload = payload(kind, channel, inbound.get(7..7 + size).unwrap_or_default());
+            inbound.advance(size + 8);
+            payload?
+        };
         Ok(Some(Frame { channel, payload }))
     }
 
@@ -211,14 +217,14 @@ impl FrameDecoder {
         self.broken.is_some()
     }
 
-    /// Splits the next frame off `inbound`: its type, its channel and its payload, which stays in the same buffer.
-    fn cut(&mut self, inbound: &mut BytesMut) -> Result<Option<(u8, ChannelId, Bytes)>, BadFrame> {
+    /// Type, channel and payload size of the frame at the front, once all of it is there.
+    fn envelope(&mut self, inbound: &[u8]) -> Result<Option<(u8, ChannelId, usize)>, BadFrame> {
         if let Some(broken) = self.broken {
             return Err(broken);
         }
-        let (kind, channel, size) = match raw_frame(inbound, self) {
-            Ok((_, raw)) => (raw.kind, raw.channel, raw.payload.len()),
-            Err(nom::Err::Incomplete(_)) => return Ok(None),
+        match raw_frame(inbound, self) {
+            Ok((_, raw)) => Ok(Some((raw.kind, raw.channel, raw.payload.len()))),
+            Err(nom::Err::Incomplete(_)) => Ok(None),
             Err(nom::Err::Error(error) | nom::Err::Failure(error)) => {
                 let bad = BadFrame {
                     channel: ChannelId::CONTROL,
@@ -226,13 +232,9 @@ impl FrameDecoder {
                     error,
                 };
                 self.broken = Some(bad);
-                return Err(bad);
+                Err(bad)
             }
-        };
-        let mut frame = inbound.split_to(size + 8);
-        frame.advance(7);
-        frame.truncate(size);
-        Ok(Some((kind, channel, frame.freeze())))
+        }
     }
 
     fn limit(&self, kind: u8) -> u32 {
@@ -284,20 +286,22 @@ fn raw_frame<'a>(i: &'a [u8], limits: &FrameDecoder) -> Parse<'a, RawFrame<'a>> 
 }
 
 /// payload = method / content-header / content-body / heartbeat
-pub(super) fn payload(kind: u8, channel: ChannelId, octets: Bytes) -> Result<Payload, BadFrame> {
+///
+/// What is read out of a payload is copied; only the decoder can share a body with its buffer.
+pub(super) fn payload(kind: u8, channel: ChannelId, octets: &[u8]) -> Result<Payload, BadFrame> {
     let bad = |method, error| BadFrame {
         channel,
         method,
         error,
     };
     match kind {
-        1 => Method::decode(&octets)
+        1 => Method::decode(octets)
             .map(Payload::Method)
             .map_err(|(method, error)| bad(method, error)),
-        2 => ContentHeader::decode(&octets)
+        2 => ContentHeader::decode(octets)
             .map(Payload::Header)
             .map_err(|error| bad(MethodId::NONE, error)),
-        3 => Ok(Payload::Body(octets)),
+        BODY => Ok(Payload::Body(Bytes::copy_from_slice(octets))),
         8 if octets.is_empty() && channel == ChannelId::CONTROL => Ok(Payload::Heartbeat),
         8 => Err(bad(MethodId::NONE, DecodeError::Heartbeat)),
         unknown => Err(bad(MethodId::NONE, DecodeError::FrameType(unknown))),

@@ -15,7 +15,7 @@
 //!
 //! Read next: [`properties`](super::properties).
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::{
     args::{ArgReader, ArgWriter, Argument, Reserved},
@@ -456,7 +456,7 @@ impl Method {
     }
 
     /// method-payload = class-id method-id *argument
-    pub(crate) fn decode(payload: &Bytes) -> Result<Self, (MethodId, DecodeError)> {
+    pub(crate) fn decode(payload: &[u8]) -> Result<Self, (MethodId, DecodeError)> {
         let mut reader = ArgReader::new(payload);
         Self::read(&mut reader)
     }
@@ -525,7 +525,7 @@ mod tests {
             (
                 ConnectionStartOk {
                     mechanism: short!("PLAIN"),
-                    response: Secret(Bytes::from_static(b"\0me\0sesame")),
+                    response: Secret(bytes::Bytes::from_static(b"\0me\0sesame")),
                     ..Default::default()
                 }
                 .into(),

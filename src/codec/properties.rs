@@ -10,7 +10,7 @@
 //!
 //! Read next: [`annotate`](mod@super::annotate).
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::{
     args::{ArgReader, ArgWriter, Argument},
@@ -54,10 +54,9 @@ macro_rules! properties {
             }
 
             /// Reads those that `flags` announces, in the order of the bits, without gaps. PROP-2
-            fn read(flags: u16, reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
-                Ok(Self { $(
-                    $field: if flags & (1 << $bit) != 0 { Some(reader.field($name)?) } else { None },
-                )* })
+            fn read(&mut self, flags: u16, reader: &mut ArgReader<'_>) -> Result<(), DecodeError> {
+                $(if flags & (1 << $bit) != 0 { self.$field = Some(reader.field($name)?); })*
+                Ok(())
             }
 
             fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
@@ -149,10 +148,12 @@ impl Argument for Flags {
 const CONTINUATION: u16 = 1;
 
 impl ContentHeader {
+    /// Octets of the payload without any property: class-id, weight, body-size and flags.
+    pub const LEAST: usize = 2 + 2 + 8 + 2;
+
     /// Octets of the payload.
     pub fn encoded_len(&self) -> usize {
-        const BEFORE: usize = 2 + 2 + 8 + 2; // class-id, weight, body-size, flags
-        BEFORE + self.properties.encoded_len()
+        Self::LEAST + self.properties.encoded_len()
     }
 
     pub(crate) fn encode(&self, out: &mut BytesMut) {
@@ -168,7 +169,7 @@ impl ContentHeader {
         self.properties.write(&mut writer);
     }
 
-    pub(crate) fn decode(payload: &Bytes) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         Self::read(&mut ArgReader::new(payload))
     }
 
@@ -180,7 +181,8 @@ impl ContentHeader {
         let body_size = reader.field("body-size")?;
         let Flags(flags) = reader.field("flags")?;
         ensure(flags & CONTINUATION == 0, DecodeError::FlagsContinuation)?;
-        let properties = Box::new(Properties::read(flags, reader)?);
+        let mut properties = Box::<Properties>::default(); // half a kibibyte, filled in where it stays
+        properties.read(flags, reader)?;
         reader.finish()?;
         Ok(Self {
             class_id,
@@ -196,13 +198,6 @@ impl Properties {
         let mut count = Count::default();
         self.write(&mut ArgWriter::new(&mut count));
         count.0
-    }
-
-    /// A copy that shares no octet with the buffer it was read from.
-    #[must_use]
-    pub fn into_owned(mut self) -> Self {
-        self.headers = self.headers.map(FieldTable::into_owned);
-        self
     }
 
     /// Octets of memory that they take, absent ones included; the table of headers may take many times what it had on
@@ -260,10 +255,9 @@ mod tests {
     }
 
     /// There and back: what the payload decodes to, and the payload.
-    fn trip(header: &ContentHeader) -> (Result<ContentHeader, DecodeError>, Bytes) {
+    fn trip(header: &ContentHeader) -> (Result<ContentHeader, DecodeError>, BytesMut) {
         let mut payload = BytesMut::new();
         header.encode(&mut payload);
-        let payload = payload.freeze();
         (ContentHeader::decode(&payload), payload)
     }
 
@@ -358,7 +352,7 @@ mod tests {
         };
         let (_, payload) = trip(&header);
         for end in 0..payload.len() {
-            let error = ContentHeader::decode(&payload.slice(..end)).unwrap_err();
+            let error = ContentHeader::decode(&payload[..end]).unwrap_err();
             // Of a table the length may be here and its octets not.
             let known = matches!(
                 error,
@@ -395,7 +389,7 @@ mod tests {
         // PROP-4, PROP-6: a second flag word is refused, the unused bit is ignored.
         let header = |flags: u16| {
             let payload = [&[0, 60, 0, 0][..], &[0; 8], &flags.to_be_bytes()].concat();
-            ContentHeader::decode(&payload.into())
+            ContentHeader::decode(&payload)
         };
         assert_eq!(header(CONTINUATION), Err(DecodeError::FlagsContinuation));
         assert_eq!(header(1 << 1).unwrap().properties, Box::default());

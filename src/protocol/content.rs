@@ -39,7 +39,7 @@ impl Message {
     #[must_use]
     pub fn into_owned(self) -> Self {
         Self {
-            properties: Box::new(self.properties.into_owned()),
+            properties: self.properties,
             body: Bytes::copy_from_slice(&self.body),
         }
     }

@@ -130,7 +130,7 @@ fn amqplain(Credentials { user, password }: &Credentials) -> Bytes {
 }
 
 fn read_amqplain(response: &Bytes) -> Option<Credentials> {
-    let entries = FieldTable(table::entries(response, response, 1).ok()?);
+    let entries = FieldTable(table::entries(response, 1).ok()?);
     let text = |name| String::from_utf8(entries.get(name)?.as_long_string()?.to_vec()).ok();
     Some(Credentials {
         user: text("LOGIN")?,

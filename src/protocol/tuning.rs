@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use super::error::Violation;
 use crate::codec::{
-    ChannelId, ConnectionTune, ConnectionTuneOk, ContentHeader, FRAME_MIN_SIZE, FRAME_OVERHEAD,
-    MethodId, ReplyCode,
+    ChannelId, ConnectionTune, ConnectionTuneOk, FRAME_MIN_SIZE, FRAME_OVERHEAD, MethodId,
+    ReplyCode,
 };
 
 /// The limits of a connection, offered or in force. The default is what RabbitMQ offers. TUNE-11
@@ -114,22 +114,11 @@ impl Tuning {
         usize::try_from(self.frame_limit().saturating_sub(FRAME_OVERHEAD)).unwrap_or(usize::MAX)
     }
 
-    /// The octets of a content header's payload, if they fit a frame: a header is never split. CONTENT-15
+    /// Whether the payload of a content header, of so many octets, fits a frame: a header is never split. CONTENT-15
     ///
     /// # Errors
     /// 311, with the size and the room there is.
     pub(crate) fn fit_header(
-        self,
-        channel: ChannelId,
-        method: MethodId,
-        header: &ContentHeader,
-    ) -> Result<usize, Violation> {
-        let size = header.encoded_len();
-        self.fit(channel, method, size).map(|()| size)
-    }
-
-    /// The same for a header of so many octets.
-    pub(crate) fn fit(
         self,
         channel: ChannelId,
         method: MethodId,

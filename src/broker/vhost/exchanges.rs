@@ -85,7 +85,7 @@ impl Vhost {
         not_default(&destination)?;
         self.bindable(&source, &bind.arguments)?;
         self.existing_exchange(&destination)?;
-        let (key, arguments) = (bind.routing_key, bind.arguments.into_owned());
+        let (key, arguments) = (bind.routing_key, bind.arguments);
         let share = self.entries.take_entry(&[&destination, &key], &arguments)?;
         let destination = Destination::Exchange(destination);
         self.exchanges

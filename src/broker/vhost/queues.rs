@@ -88,7 +88,7 @@ impl Vhost {
             durable: declare.durable,
             owner: declare.exclusive.then_some(connection),
             auto_delete: declare.auto_delete,
-            arguments: declare.arguments.into_owned(),
+            arguments: declare.arguments,
             settings,
         };
         let id = QueueId {
@@ -193,7 +193,7 @@ impl Vhost {
         self.bindable(&exchange, &bind.arguments)?;
         let key = meant_key(&bind.queue, bind.routing_key, &queue);
         let share = self.entries.take_entry(&[&queue, &key], &bind.arguments)?;
-        let arguments = bind.arguments.into_owned();
+        let arguments = bind.arguments;
         let queue = Destination::Queue(queue);
         self.exchanges.bind(&exchange, queue, key, arguments, share);
         self.clients.reply(lane, bind.no_wait, QueueBindOk {});

@@ -25,7 +25,7 @@ impl Connection {
     ) -> Result<(), Violation> {
         let method = method.into();
         self.sendable(channel, &method, true)?;
-        self.tuning.fit(channel, method.id(), header.len())?;
+        self.tuning.fit_header(channel, method.id(), header.len())?;
         self.say(channel, &method);
         trace!(%channel, size = body.len(), header = %header.escape_ascii(), "sent a header");
         encode_header_payload(channel, header, &mut self.outbound);

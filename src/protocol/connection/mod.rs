@@ -310,10 +310,14 @@ impl Connection {
             body_size,
             properties: properties.into(),
         };
-        let size = self.tuning.fit_header(channel, method.id(), &header)?;
-        self.say(channel, &method);
+        let before = self.outbound.len();
+        encode_method(channel, &method, &mut self.outbound);
+        let size = encode_header(channel, &header, &mut self.outbound);
+        // The header shows its size when it is written; one that does not fit takes its method back with it.
+        let fits = self.tuning.fit_header(channel, method.id(), size);
+        fits.inspect_err(|_| self.outbound.truncate(before))?;
+        trace!(%channel, %method, "sent");
         trace!(%channel, size = header.body_size, properties = %header.properties, "sent a header");
-        encode_header(channel, &header, size, &mut self.outbound);
         for octets in bodies(body, self.tuning.body_limit()) {
             encode_body(channel, octets, &mut self.outbound);
         }
