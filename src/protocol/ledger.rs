@@ -14,7 +14,7 @@
 //!
 //! Read next: `heartbeat`.
 
-use std::collections::{VecDeque, vec_deque::Drain};
+use std::{collections::BTreeMap, mem};
 
 use crate::codec::DeliveryTag;
 
@@ -22,7 +22,8 @@ use crate::codec::DeliveryTag;
 #[derive(Debug)]
 pub struct Ledger<T> {
     last: DeliveryTag,
-    outstanding: VecDeque<(DeliveryTag, T)>,
+    /// A tree, since whoever works on many at once settles them in any order: in a row each would move those behind it.
+    outstanding: BTreeMap<DeliveryTag, T>,
 }
 
 /// The tag was never handed out, or was settled before. ACK-3
@@ -34,7 +35,7 @@ impl<T> Ledger<T> {
     pub const fn new() -> Self {
         Self {
             last: DeliveryTag(0),
-            outstanding: VecDeque::new(),
+            outstanding: BTreeMap::new(),
         }
     }
 
@@ -47,54 +48,46 @@ impl<T> Ledger<T> {
     /// Writes an entry down under the next tag.
     pub fn push(&mut self, entry: T) -> DeliveryTag {
         let tag = self.skip();
-        self.outstanding.push_back((tag, entry));
+        self.outstanding.insert(tag, entry);
         tag
     }
 
-    /// Takes out the entry under `tag`, and with `multiple` all before it; tag 0 with `multiple` means all there are,
-    /// and that may be none (ACK-4, ACK-5).
+    /// Takes out the entry under `tag`, and with `multiple` all before it, oldest first; tag 0 with `multiple` means all
+    /// there are, and that may be none (ACK-4, ACK-5).
     ///
     /// # Errors
     /// [`UnknownTag`] when nothing is outstanding under `tag`, also with `multiple`, and for tag 0 without (ACK-6).
-    pub fn settle(
-        &mut self,
-        tag: DeliveryTag,
-        multiple: bool,
-    ) -> Result<Drain<'_, (DeliveryTag, T)>, UnknownTag> {
+    pub fn settle(&mut self, tag: DeliveryTag, multiple: bool) -> Result<Vec<T>, UnknownTag> {
         if multiple && tag == DeliveryTag(0) {
-            return Ok(self.outstanding.drain(..));
+            return Ok(self.drain());
         }
-        let at = self
-            .outstanding
-            .binary_search_by_key(&tag, |(tag, _)| *tag)
-            .map_err(|_| UnknownTag(tag))?;
-        Ok(self.outstanding.drain(if multiple { 0 } else { at }..=at))
+        if multiple && self.outstanding.contains_key(&tag) {
+            return Ok(self.settle_through(tag));
+        }
+        let one = self.outstanding.remove(&tag);
+        one.map(|one| vec![one]).ok_or(UnknownTag(tag))
     }
 
     /// Takes out every entry up to `tag`, whether or not `tag` itself is still outstanding: what a client makes of a
     /// confirm, whose tags come in any order and in groups (CONF-4).
-    pub fn settle_through(&mut self, tag: DeliveryTag) -> Drain<'_, (DeliveryTag, T)> {
-        let end = self
-            .outstanding
-            .partition_point(|(outstanding, _)| *outstanding <= tag);
-        self.outstanding.drain(..end)
+    pub fn settle_through(&mut self, tag: DeliveryTag) -> Vec<T> {
+        let mut settled = Vec::new();
+        while let Some(first) = self.outstanding.first_entry()
+            && *first.key() <= tag
+        {
+            settled.push(first.remove());
+        }
+        settled
     }
 
     /// Takes out everything, oldest first.
-    pub fn drain(&mut self) -> Drain<'_, (DeliveryTag, T)> {
-        self.outstanding.drain(..)
-    }
-
-    /// Gives back room that is mostly empty: a ledger that was long once would stay large. SEC-8
-    pub fn shrink(&mut self) {
-        if self.outstanding.len() < self.outstanding.capacity() / 4 {
-            self.outstanding.shrink_to(2 * self.outstanding.len());
-        }
+    pub fn drain(&mut self) -> Vec<T> {
+        mem::take(&mut self.outstanding).into_values().collect()
     }
 
     /// What is outstanding, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &(DeliveryTag, T)> {
-        self.outstanding.iter()
+    pub fn iter(&self) -> impl Iterator<Item = (DeliveryTag, &T)> {
+        self.outstanding.iter().map(|(tag, entry)| (*tag, entry))
     }
 
     /// How many entries are outstanding.
@@ -125,10 +118,8 @@ mod tests {
     }
 
     fn settled(ledger: &mut Ledger<char>, tag: u64, multiple: bool) -> Result<String, UnknownTag> {
-        Ok(ledger
-            .settle(DeliveryTag(tag), multiple)?
-            .map(|(_, entry)| entry)
-            .collect())
+        let settled = ledger.settle(DeliveryTag(tag), multiple)?;
+        Ok(settled.into_iter().collect())
     }
 
     #[test]
@@ -181,7 +172,7 @@ mod tests {
         let seen: Vec<_> = ledger.iter().map(|(tag, entry)| (tag.0, *entry)).collect();
         assert_eq!(seen, [(1, 'a'), (3, 'c'), (4, 'd')]);
         assert_eq!((ledger.len(), ledger.is_empty()), (3, false));
-        let all: String = ledger.drain().map(|(_, entry)| entry).collect();
+        let all: String = ledger.drain().into_iter().collect();
         assert_eq!(
             (all.as_str(), ledger.len(), ledger.is_empty()),
             ("acd", 0, true)
@@ -191,31 +182,11 @@ mod tests {
     }
 
     #[test]
-    fn room_that_is_mostly_empty_is_given_back() {
-        // SEC-8: what is used to a quarter stays, what is used less is cut to twice of what is used.
-        let mut ledger: Ledger<u8> = Ledger::new();
-        ledger.outstanding.reserve_exact(64);
-        (0..64).for_each(|entry| _ = ledger.push(entry));
-        let full = ledger.outstanding.capacity();
-        for (tag, capacity) in [(48, full), (56, 16), (64, 0)] {
-            ledger.settle_through(DeliveryTag(tag));
-            ledger.shrink();
-            assert_eq!(ledger.outstanding.capacity(), capacity, "{tag}");
-        }
-    }
-
-    #[test]
     fn confirms_come_in_any_order_and_in_groups() {
         // CONF-4
         let mut ledger = four();
         assert_eq!(settled(&mut ledger, 3, false).unwrap(), "c");
-        assert_eq!(
-            ledger
-                .settle_through(DeliveryTag(3))
-                .map(|(_, entry)| entry)
-                .collect::<String>(),
-            "ab"
-        );
+        assert_eq!(ledger.settle_through(DeliveryTag(3)), ['a', 'b']);
         assert_eq!(ledger.len(), 1);
     }
 }

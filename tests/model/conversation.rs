@@ -411,7 +411,7 @@ impl Party {
         let delivery_tag = ledger
             .iter()
             .nth(which)
-            .map_or(DeliveryTag(0), |(tag, ())| *tag);
+            .map_or(DeliveryTag(0), |(tag, ())| tag);
         let ack = BasicAck {
             delivery_tag,
             multiple,

@@ -86,7 +86,7 @@ impl Channel {
     }
 
     /// Whether its consumers, all together, may hold one more; no channel holds more than `most`. QOS-3, SEC-8
-    fn has_room(&self, most: usize) -> bool {
+    pub(super) fn has_room(&self, most: usize) -> bool {
         let prefetch = self.shared_prefetch;
         self.unacked.len() < most && (prefetch == 0 || self.held < usize::from(prefetch))
     }

@@ -87,14 +87,11 @@ impl Vhost {
     ) -> Result<(), Fault> {
         let most = self.clients.max_unacked();
         let channel = self.clients.channel(lane)?;
-        let was_full = channel.shared_prefetch > 0 || channel.unacked.len() >= most;
+        let was_full = !channel.has_room(most);
         let settled = channel.unacked.settle(tag, multiple);
         let settled = settled.map_err(|UnknownTag(tag)| {
             Fault::precondition(format!("unknown delivery tag {tag}"))
         })?;
-        let settled: Vec<Unacked> = settled.map(|(_, unacked)| unacked).collect();
-        channel.unacked.shrink();
-
         let delivered = settled.iter().filter(|unacked| unacked.consumer.is_some());
         channel.held -= delivered.count();
         let waiting: Vec<_> = if was_full {
@@ -129,7 +126,7 @@ impl Vhost {
     pub(super) fn abandon(&mut self, channels: impl IntoIterator<Item = Channel>, now: Instant) {
         let mut unacked = Vec::new();
         for mut channel in channels {
-            unacked.extend(channel.unacked.drain().map(|(_, unacked)| unacked));
+            unacked.extend(channel.unacked.drain());
             if let Some(replies) = channel.replies {
                 self.reply_names.remove(&replies.name);
             }

@@ -10,7 +10,7 @@ use super::{
         error::Error,
         inbox::{ConsumerEnd, InboxStage, ReturnsInbox},
     },
-    ChannelShared, ChannelState, Confirm, Confirming, Full, Returned, Session, Waiter,
+    ChannelShared, ChannelState, Confirm, Full, Returned, Session, Waiter,
 };
 use crate::{
     codec::{BasicReject, ChannelId, ConnectionBlocked, ConsumerTag, DeliveryTag, Method},
@@ -138,15 +138,13 @@ impl Session {
         else {
             return;
         };
-        let settle = |(_, waiter): (_, Confirming)| {
-            if let Some(waiter) = waiter {
-                let _ = waiter.send(Ok(outcome)); // whoever waited may have given up
-            }
+        let settled = if multiple {
+            confirms.settle_through(tag) // CONF-4
+        } else {
+            confirms.settle(tag, false).unwrap_or_default()
         };
-        if multiple {
-            confirms.settle_through(tag).for_each(settle); // CONF-4
-        } else if let Ok(one) = confirms.settle(tag, false) {
-            one.for_each(settle);
+        for waiter in settled.into_iter().flatten() {
+            let _ = waiter.send(Ok(outcome)); // whoever waited may have given up
         }
     }
 
@@ -215,10 +213,8 @@ impl ChannelState {
         for (_, inbox) in std::mem::take(&mut self.consumers) {
             inbox.end(ConsumerEnd::Failed(error.clone()));
         }
-        for (_, confirm) in self.confirms.iter_mut().flat_map(Ledger::drain) {
-            if let Some(confirm) = confirm {
-                let _ = confirm.send(Err(error.clone()));
-            }
+        for confirm in self.confirms.iter_mut().flat_map(Ledger::drain).flatten() {
+            let _ = confirm.send(Err(error.clone()));
         }
         *self
             .shared
