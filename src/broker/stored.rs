@@ -48,7 +48,6 @@ const COPY_BELOW: usize = 128 << 10;
 pub struct Packed {
     /// Exchange and routing key, each a shortstr, the payload of the content header, and a body that is not long.
     octets: Bytes,
-    header_at: usize,
     body_at: usize,
     long_body: Bytes,
 }
@@ -80,7 +79,6 @@ impl Packed {
         octets.extend_from_slice(&body);
         Self {
             octets: octets.freeze(),
-            header_at,
             body_at,
             long_body,
         }
@@ -93,11 +91,15 @@ impl Packed {
         (name("exchange"), name("routing-key"))
     }
 
+    fn header_at(&self) -> usize {
+        let behind = |at: usize| at + self.octets.get(at).map_or(0, |len| 1 + usize::from(*len));
+        behind(behind(0))
+    }
+
     /// The payload of the content header.
     pub fn header(&self) -> &[u8] {
-        self.octets
-            .get(self.header_at..self.body_at)
-            .unwrap_or_default()
+        let header = self.header_at()..self.body_at;
+        self.octets.get(header).unwrap_or_default()
     }
 
     /// The body.
@@ -111,7 +113,7 @@ impl Packed {
     /// What was packed.
     pub fn unpack(&self) -> Published {
         let (exchange, routing_key) = self.names();
-        let header = self.octets.slice(self.header_at..self.body_at);
+        let header = self.octets.slice(self.header_at()..self.body_at);
         let header = ContentHeader::decode(&header).unwrap_or_default(); // `new` wrote it
         let body = match self.octets.slice(self.body_at..) {
             body if self.long_body.is_empty() => body,
