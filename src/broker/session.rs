@@ -54,6 +54,7 @@ pub(super) struct State {
 
 /// What a connection's task is to do.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // the large one is the usual one, as in `Output`
 pub(super) enum Order {
     Output(Output),
     /// Say `connection.close` 320, and why. CLOSE-15
