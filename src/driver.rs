@@ -24,6 +24,8 @@
 //!
 //! A burst leaves in one write: all commands that wait are obeyed before it.
 
+mod trouble;
+
 use std::{
     future::{Future, poll_fn},
     io,
@@ -40,6 +42,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until, timeout},
 };
 
+use self::trouble::Trouble;
 use crate::protocol::{Cause, Connection, Event};
 
 /// Octets that may wait for the socket before whoever produces more has to wait too.
@@ -369,57 +372,5 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, A: Application> Driver<R, W, A
             self.writer.shutdown().await
         })
         .await;
-    }
-}
-
-/// What is wrong with writing, and how long we put up with it.
-#[derive(Default)]
-struct Trouble {
-    /// Nothing can be written any more. What is still to be read may say why.
-    broken: Option<(Cause, Instant)>,
-    /// Since when the socket has taken nothing.
-    stuck: Option<Instant>,
-}
-
-impl Trouble {
-    /// Notes what came of a write; false when there will be no other.
-    fn wrote(&mut self, wrote: io::Result<usize>) -> bool {
-        self.stuck = None;
-        let cause = match wrote {
-            Ok(1..) => return true,
-            Ok(0) => io::ErrorKind::WriteZero.to_string(),
-            Err(error) => error.to_string(),
-        };
-        self.broken = Some((Cause::Io(cause), Instant::now() + LAST_WORDS));
-        false
-    }
-
-    /// Ends the connection if it is time for that, or says when it will be.
-    fn look(
-        &mut self,
-        core: &mut Connection,
-        outbound: &mut BytesMut,
-        patience: Option<Duration>,
-        now: Instant,
-    ) -> Option<Instant> {
-        if let Some((cause, until)) = &self.broken {
-            outbound.clear();
-            if *until <= now {
-                core.end(cause.clone());
-            }
-            return Some(*until);
-        }
-        let Some(limit) = patience.filter(|_| !outbound.is_empty()) else {
-            self.stuck = None;
-            return None;
-        };
-        let until = *self.stuck.get_or_insert(now) + limit;
-        if until <= now {
-            let silence = limit.as_secs();
-            core.end(Cause::Io(format!(
-                "the peer has read nothing for {silence} s"
-            )));
-        }
-        Some(until)
     }
 }

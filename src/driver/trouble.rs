@@ -1,0 +1,68 @@
+//! # Trouble: what is wrong with writing, and how long we put up with it
+//!
+//! ```text
+//!  a write fails ──────────▶ what is still to be read may say why ── 1 s ──▶ over      HDR-6, CONN-16
+//!  a write takes nothing ──▶ the peer may be busy ──────────── patience ──▶ over      SEC-10
+//! ```
+//!
+//! Read next: the client, or the broker.
+
+use std::{io, time::Duration};
+
+use bytes::BytesMut;
+use tokio::time::Instant;
+
+use super::LAST_WORDS;
+use crate::protocol::{Cause, Connection};
+
+/// What is wrong, if anything.
+#[derive(Default)]
+pub(super) struct Trouble {
+    /// Nothing can be written any more. What is still to be read may say why.
+    broken: Option<(Cause, Instant)>,
+    /// Since when the socket has taken nothing.
+    stuck: Option<Instant>,
+}
+
+impl Trouble {
+    /// Notes what came of a write; false when there will be no other.
+    pub(super) fn wrote(&mut self, wrote: io::Result<usize>) -> bool {
+        self.stuck = None;
+        let cause = match wrote {
+            Ok(1..) => return true,
+            Ok(0) => io::ErrorKind::WriteZero.to_string(),
+            Err(error) => error.to_string(),
+        };
+        self.broken = Some((Cause::Io(cause), Instant::now() + LAST_WORDS));
+        false
+    }
+
+    /// Ends the connection if it is time for that, or says when it will be.
+    pub(super) fn look(
+        &mut self,
+        core: &mut Connection,
+        outbound: &mut BytesMut,
+        patience: Option<Duration>,
+        now: Instant,
+    ) -> Option<Instant> {
+        if let Some((cause, until)) = &self.broken {
+            outbound.clear();
+            if *until <= now {
+                core.end(cause.clone());
+            }
+            return Some(*until);
+        }
+        let Some(limit) = patience.filter(|_| !outbound.is_empty()) else {
+            self.stuck = None;
+            return None;
+        };
+        let until = *self.stuck.get_or_insert(now) + limit;
+        if until <= now {
+            let silence = limit.as_secs();
+            core.end(Cause::Io(format!(
+                "the peer has read nothing for {silence} s"
+            )));
+        }
+        Some(until)
+    }
+}
