@@ -14,7 +14,7 @@
 //! dump cannot disagree with what the program understood. The spans tile the input exactly, also where it is broken:
 //! what cannot be read is a span that says why.
 //!
-//! Read next: chapter 2, [`protocol`](crate::protocol).
+//! Read next: [`domain`](super::domain). Every dump in `docs/` is its output.
 
 use std::{fmt, ops::Range};
 

@@ -11,7 +11,7 @@
 //! The first bit of a run is the *lowest* bit of its octet, a ninth opens another octet, and any other value closes
 //! the run (TYPE-3). So the reader remembers the octet it is in the middle of, and every other read forgets it.
 //!
-//! Read next: [`table`].
+//! Read next: [`table`]. Explained in `docs/02-values.md`.
 
 use bytes::Bytes;
 use nom::{

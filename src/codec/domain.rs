@@ -1,7 +1,19 @@
-//! The grammar's small types: numbers with a meaning, and the two kinds of string.
+//! # Domains: numbers with a meaning, and the two kinds of string
 //!
-//! Everything here is a newtype, so that a delivery tag cannot be passed for a channel number, and a string that
-//! was built is a string that can be encoded.
+//! ```text
+//! channel number  00 01                     u16      0 is the connection itself (FRAME-14)
+//! delivery tag    00 00 00 00 00 00 00 07   u64      counted from 1 on each channel (ACK-1)
+//! method id       00 3c 00 50               2 × u16  class 60, method 80: basic.ack
+//! reply code      01 94                     u16      404; the number alone says how much is lost (ERR-1, ERR-2)
+//! shortstr        02 68 69                  "hi"     one octet of length, so 255 octets at most (TYPE-6)
+//! longstr         00 00 00 02 68 69         "hi"     four octets of length, and octets of any kind (TYPE-7)
+//! ```
+//!
+//! On the wire a channel number and a reply code are both two octets. Here each is a type of its own, so neither can be
+//! passed for the other; and a string that was built is a string that can be encoded. The surprise: no string has to be
+//! text. RabbitMQ lets octets through that are not UTF-8, so a shortstr keeps them as they came (TYPE-8).
+//!
+//! Read next: [`error`](super::error). Explained in `docs/02-values.md`.
 
 use std::{fmt, hash, str};
 

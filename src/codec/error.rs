@@ -1,4 +1,18 @@
-//! Everything that can be wrong with octets, and the reply code each mistake earns.
+//! # Decode errors: what can be wrong with octets, and the reply code each mistake earns
+//!
+//! ```text
+//! 09 ..                        no frame begins with 9                                         501
+//! 01 00 01 7f ff ff ff         too large, known from seven octets: not one more is waited for  501
+//! 01 00 01 .. 00 3c 00 63 ..   a method 60.99 that nobody knows                               540
+//! 01 00 01 .. 01 6b 5a ..      a table with a value of type "Z", whose size is unknown        502
+//! 02 00 01 .. 00 3c 00 01 ..   a content header with a weight                                 505
+//! ```
+//!
+//! These are the mistakes that show in the octets of one frame; what is well-formed and comes at the wrong time is for
+//! chapter 2 to find. Each of these codes is a hard one and costs the connection (ERR-2). A [`BadFrame`] says in which
+//! method the mistake was, so that the close can say it too (METH-3).
+//!
+//! Read next: [`sink`](super::sink). Explained in `docs/19-reply-codes.md`.
 
 use nom::error::{ErrorKind, ParseError};
 use thiserror::Error;

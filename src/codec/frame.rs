@@ -13,7 +13,7 @@
 //! the payload is waited for (FRAME-6). After a framing error nobody knows where the next frame begins, so the
 //! decoder stays broken (FRAME-13).
 //!
-//! Read next: [`args`](super::args).
+//! Read next: [`args`](super::args). Explained in `docs/01-first-octets.md`.
 
 use std::fmt;
 

@@ -13,7 +13,7 @@
 //! `exchange.unbind-ok` is 51 and not 41, `queue.unbind` is 50 and has no no-wait (METH-5), and `channel.open-ok`
 //! carries a long string that nobody reads (CHAN-5).
 //!
-//! Read next: [`properties`](super::properties).
+//! Read next: [`properties`](super::properties). Explained in `docs/04-methods.md`; all rows: `docs/method-table.md`.
 
 use bytes::BytesMut;
 

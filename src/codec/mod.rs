@@ -29,8 +29,10 @@
 //! Nothing here panics, whatever the octets (SEC-11), and no memory is reserved for a length that a peer has only
 //! announced (SEC-1).
 //!
-//! Reading order: [`frame`], [`args`], [`table`], [`method`], [`properties`], [`mod@annotate`]. Look up when you meet them:
-//! the small types in [`domain`], the mistakes in [`error`], and [`sink`], where octets go.
+//! Reading order: [`frame`], [`args`], [`table`], [`method`], [`properties`], [`mod@annotate`]. Look up when you meet
+//! them: the small types in [`domain`], the mistakes in [`error`], and [`sink`], where octets go.
+//!
+//! Read next: [`frame`]. Explained in `docs/01-first-octets.md`.
 
 pub mod annotate;
 pub mod args;

@@ -8,7 +8,7 @@
 //! Method bits run from the low bit up; these flags run from the *high* bit down (PROP-1). A clear flag means that
 //! the property is absent, which is not the same as present and empty (PROP-3), so every field is an `Option`.
 //!
-//! Read next: [`annotate`](mod@super::annotate).
+//! Read next: [`annotate`](mod@super::annotate). Explained in `docs/06-content.md`.
 
 use bytes::BytesMut;
 

@@ -1,4 +1,15 @@
-//! Where octets go: into a buffer, or only into a count.
+//! # The sink: octets go into a buffer, or only into a count
+//!
+//! ```text
+//! a table:  00 00 00 00                          a place for the length, which nobody knows yet
+//!           00 00 00 00  01 6b 49 ff ff ff ff    the entries: "k" = -1
+//!           00 00 00 07  01 6b 49 ff ff ff ff    back to the place: 7 octets
+//! ```
+//!
+//! Lengths stand before what they measure. The size of a frame is counted first and its octets are written then, by the
+//! same encoder, so the two cannot disagree. Tables nest, so they are written in one pass, with a place left open.
+//!
+//! Read next: chapter 2, [`protocol`](crate::protocol). Explained in `docs/02-values.md`.
 
 use bytes::BytesMut;
 

@@ -13,7 +13,7 @@
 //! tables, so the depth has a limit (TABLE-12), and a letter that nobody knows cannot be skipped: its size is
 //! unknown (TABLE-4).
 //!
-//! Read next: [`method`](super::method).
+//! Read next: [`method`](super::method). Explained in `docs/02-values.md`.
 
 use std::fmt;
 
