@@ -1,4 +1,18 @@
-//! Closing: who says it, what is lost with it, and how long the other side has to answer.
+//! # Closing: who says it, what is lost with it, and who waits how long
+//!
+//! ```text
+//! we                               the peer
+//!  │ ── close ──────────╮             │
+//!  │ ◀──────────────────│── deliver ──│   said before our close was heard: thrown away (CLOSE-2)
+//!  │                    ╰───────────▶ │
+//!  │ ◀───────────────────── close-ok ─│   nothing comes behind it, so whoever hears it hangs up
+//! ```
+//!
+//! Thrown away, but not unread: the close-ok can only be found behind the envelopes of what comes before it (CLOSE-3).
+//! When two closes cross, each is answered (CLOSE-5). What a broken rule costs, one channel or the connection with all
+//! of them, its code says; how long an answer may take is up to us (CLOSE-8).
+//!
+//! Read next: `blocking`. Explained in `docs/09-errors-and-closing.md`.
 
 use std::time::Duration;
 
@@ -45,7 +59,8 @@ impl Connection {
         self.events
             .push_back(Event::Closed(Cause::ClosedByPeer(reason)));
         match self.side {
-            // The one that heard close-ok hangs up, and that is the client in either case. CLOSE-6, CLOSE-7
+            // Who hears the close-ok to its own close hangs up. A broker that sends one waits for that, within a limit;
+            // a client hangs up behind it, as the broker will. CLOSE-6, CLOSE-7
             Sender::Broker => self.wait(Stage::Lingering, CLOSE_LIMIT),
             _ => self.over(),
         }
