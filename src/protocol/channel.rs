@@ -13,7 +13,7 @@
 //! While waiting, the channel may receive deliveries, returns, confirms and a close (METH-7); they are not replies and
 //! do not touch the queue.
 //!
-//! Read next: [`content`](super::content).
+//! Read next: [`content`](super::content). Explained in `docs/05-channels.md`.
 
 use std::collections::VecDeque;
 

@@ -9,7 +9,7 @@
 //! channels and heartbeats may. The `Assembler` is the whole rule: four states, and an arm for everything illegal
 //! that names what was due. [`Message`] is what comes out, and `bodies` is the way back.
 //!
-//! Read next: [`ledger`](super::ledger).
+//! Read next: [`ledger`](super::ledger). Explained in `docs/06-content.md`.
 
 use std::mem;
 

@@ -18,7 +18,7 @@
 //! login, if the client has announced that it can read that; a virtual host; and a frame on another channel that comes
 //! after start-ok and before open (CONN-12, CONN-13).
 //!
-//! Read next: [`sasl`](super::sasl).
+//! Read next: [`sasl`](super::sasl). Explained in `docs/03-handshake.md`.
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@
 //! Any octet is a sign of life, so a busy line carries no heartbeats at all. Nobody answers one (HB-7). `h` is the
 //! interval that the tuning agreed on.
 //!
-//! Read next: [`connection`](super::connection), where all the parts meet.
+//! Read next: [`connection`](super::connection), where all the parts meet. Explained in `docs/10-heartbeats.md`.
 
 use std::time::{Duration, Instant};
 

@@ -12,7 +12,7 @@
 //! same book serves twice: a broker writes down deliveries until a client acknowledges them, and a client in confirm
 //! mode writes down publishes until the broker does (CONF-2, CONF-3).
 //!
-//! Read next: `heartbeat`.
+//! Read next: `heartbeat`. Explained in `docs/07-consuming.md`.
 
 use std::{collections::BTreeMap, mem};
 

@@ -8,7 +8,7 @@
 //! The broker offers mechanisms by name, separated by spaces; the client chooses by name too, since the order means
 //! nothing and RabbitMQ 4 offers ANONYMOUS first (CONN-4, CONN-5).
 //!
-//! Read next: [`tuning`](super::tuning).
+//! Read next: [`tuning`](super::tuning). Explained in `docs/03-handshake.md`.
 
 use bytes::{Bytes, BytesMut};
 

@@ -8,7 +8,7 @@
 //!         └─ channel-max: how many channels
 //! ```
 //!
-//! Read next: `channel`.
+//! Read next: `channel`. Explained in `docs/03-handshake.md`.
 
 use std::time::Duration;
 

@@ -1,4 +1,16 @@
-//! What a broker hands on: a content whose header is octets already.
+//! # Forwarding: what a broker hands on as it came
+//!
+//! ```text
+//! publisher   [publish] [header] [body] [body]
+//!                           └─▶ written once, when the message is taken in
+//! consumers   [deliver] [header] [body] [body] [body]     the same octets for each of them; the body is cut anew
+//! ```
+//!
+//! A broker may change next to nothing of a message (PROP-16), so its header need not be a value any more on the way
+//! out. How long a frame may be is another thing with each receiver: bodies are cut to that, and a header that does not
+//! fit is refused, for it is never split (CONTENT-15).
+//!
+//! Read next: `closing`. Explained in `docs/06-content.md`.
 
 use tracing::trace;
 

@@ -2,14 +2,14 @@
 //!
 //! Framing, content, channels, closing, heartbeats and the scope of errors are the same at each end of the wire. Only
 //! the handshake and the direction of methods differ, so [`Connection::client`] and [`Connection::server`] pick a
-//! table and the rest hardly asks who it is. This file is what callers see; `receive` is what happens to a frame that
-//! comes in, `closing` how it ends, and [`Event`] what comes out.
+//! table and the rest hardly asks who it is. This file is what callers see.
 //!
 //! ```text
 //!  HANDSHAKE --open-ok--> OPEN --(send close)--> CLOSING --(recv close-ok)--> OVER
 //!                         OPEN --(recv close)--> send close-ok --> LINGERING (broker) / OVER (client)
 //!                         CLOSING --(recv close)--> send close-ok, stay CLOSING
 //! ```
+//! Read next: `event`. Explained in `docs/12-inside.md`.
 
 mod blocking;
 mod closing;

@@ -1,5 +1,18 @@
-//! From the first octet to open: the protocol header, the handshake, and what can go wrong before there is anybody to
-//! tell.
+//! # Opening: from the first octet to open
+//!
+//! ```text
+//! a broker hears   41 4d 51 50 00 00 09 01     the right eight: it says start
+//!                  41 4d 51 50 01 01 00 0a     any other eight: it says the right ones, and hangs up (HDR-3)
+//!                  41 4d 51                    too few: not wrong yet, it waits (HDR-4)
+//! a client hears   01 ..                       a frame: start
+//!                  anything else               no frame: who is that? (HDR-5)
+//! ```
+//!
+//! From start to open every method is for the table in `handshake`, which gives back the next state and what to say.
+//! What goes wrong on the way is said aloud only where somebody can read it: a client may say close once its open is
+//! out, and a broker in three cases; otherwise the socket just ends (CONN-12, CONN-18).
+//!
+//! Read next: `receive`. Explained in `docs/03-handshake.md`, and `docs/01-first-octets.md`.
 
 use std::mem;
 

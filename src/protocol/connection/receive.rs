@@ -1,4 +1,4 @@
-//! Octets in: a frame finds its channel, a method its meaning, and a broken rule its close.
+//! # Receiving: a frame finds its channel, a method its meaning, and a broken rule its close
 //!
 //! ```text
 //! frame ─┬─ before open ──▶ handshake ─────────────────▶ the next state, and what to answer
@@ -7,6 +7,12 @@
 //!                                               └─ content ──▶ Event::Content
 //! any of them: a broken rule ──▶ violated (closing.rs)
 //! ```
+//!
+//! The order of the questions decides which mistake is found. A channel asks its `Assembler` before it asks what a
+//! method means: in the middle of a content even the right method is wrong, and 505 (CONTENT-7). A channel that is
+//! closing still asks it, and throws the result away (CHAN-8).
+//!
+//! Read next: `forward`. Explained in `docs/05-channels.md`, and `docs/09-errors-and-closing.md`.
 
 use bytes::BytesMut;
 use tracing::trace;
