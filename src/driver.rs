@@ -23,6 +23,8 @@
 //! (SEC-10).
 //!
 //! A burst leaves in one write: all commands that wait are obeyed before it.
+//!
+//! Read next: chapter 4, [`client`](crate::client). Explained in `docs/12-inside.md`.
 
 mod trouble;
 

@@ -1,4 +1,17 @@
-//! A channel: what one can ask of a broker.
+//! # A channel: what one can ask of a broker
+//!
+//! ```text
+//! queue_declare(..).await  ── queue.declare ──▶  ◀── queue.declare-ok ──   a request and its reply (METH-6)
+//! publish(..).await        ── basic.publish ──▶                            no reply: it is only on its way (PUB-7)
+//! queue_declare(..).await  ── queue.declare ──▶  ◀── channel.close 406 ─   in its place: the channel is over (ERR-1)
+//! ```
+//!
+//! Each request of the table is a method here, and its struct is its options. The surprise is the price of a soft
+//! error: it costs the channel, and with it the consumers and unacknowledged deliveries of everybody who shares the
+//! channel (CHAN-10, CHAN-11). What may fail, as asking whether a queue is there, is best asked on a channel of its
+//! own.
+//!
+//! Read next: [`publish`](super::publish). Explained in `docs/05-channels.md`.
 
 use std::sync::Arc;
 

@@ -1,11 +1,10 @@
 //! # Consuming: deliveries, and acknowledgements that cannot go wrong
 //!
-//! A consumer with acknowledgements yields [`Delivery`], which is settled by a method that takes it: a second ack does
-//! not compile, and neither does one on another channel, since the delivery knows its own (ACK-12, ACK-2). A no-ack
-//! consumer yields [`Received`], which has nothing to acknowledge.
-//!
-//! What waits for a consumer is bounded: by its prefetch, or in octets where the broker knows no bound. At the bound
-//! the connection is no longer read, and TCP makes the broker wait.
+//! ```text
+//! consume         Consumer<Delivery>  next() ─▶ Delivery ── ack, nack or reject ─▶ gone
+//! consume_no_ack  Consumer<Received>  next() ─▶ Received    nothing to acknowledge (CONS-7)
+//! ```
+//! A second ack does not compile (ACK-12). Read next: `inbox`. Explained in `docs/07-consuming.md`.
 
 use std::{
     ops::Deref,

@@ -1,4 +1,17 @@
-//! Finding the broker: the addresses of a host, and who is there if it is no broker.
+//! # Dialling: the addresses of a host, and who is there if it is no broker
+//!
+//! ```text
+//! localhost ─┬─ [::1]:5672       refused
+//!            └─ 127.0.0.1:5672   connected, AMQP 0 0 9 1 is sent ─▶ silence, or the end
+//!                                     ├─ "GET / HTTP/1.0" ──▶ "HTTP/1.1 ..": a web server
+//!                                     └─ a ClientHello ─────▶ 15 03 03 ..: TLS
+//! ```
+//!
+//! The first eight octets of AMQP mean nothing to others. A web server waits for the end of a line that never comes,
+//! and many a TLS server hangs up without a word. So a stranger who did not answer is asked once more in its own
+//! language, on a connection of its own, and the error can say what is wrong with the port (HDR-5).
+//!
+//! Read next: [`channel`](super::channel). Explained in `docs/03-handshake.md`.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,4 +1,15 @@
-//! Several brokers that are one to their users, such as the nodes of a cluster: any of them will do.
+//! # Endpoints: several brokers that are one to their users
+//!
+//! ```text
+//! "amqp://me:pw@one,two:5673/jobs  amqp://elsewhere"
+//!       └─▶ one:5672/jobs ─▶ two:5673/jobs ─▶ elsewhere:5672/%2f     in this order, and then from the front again
+//! ```
+//!
+//! Any node of a cluster leads to all of its queues, so any of them will do. RFC 3986 knows one host in a URI: a list
+//! of them is taken apart before anything is read as one, and each host has the login and the path of its list. Who
+//! tries them in turn is `rpc/reconnect.rs`; a [`Connection`](super::Connection) goes to one place.
+//!
+//! Read next: `dial`. Explained in `docs/rpc.md`.
 
 use std::str::FromStr;
 

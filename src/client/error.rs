@@ -1,4 +1,15 @@
-//! What can go wrong for a user of the client, with its cause.
+//! # Errors: what can go wrong for a user, with its cause
+//!
+//! ```text
+//! nothing was sent            Uri  Connect  TooLong  Refused  NotConfirming
+//! it may have been, and done  Timeout  ConnectionClosed  ChannelClosed        the outcome is unknown (CLOSE-13)
+//! the broker ended it         ConsumerCancelled                               its queue is gone (CONS-18)
+//! ```
+//!
+//! The first cause stays. A 404 closes a channel once, and whoever uses that channel later, or was waiting on it, is
+//! told 404 and the broker's text, and not merely that the channel is closed (ERR-9, ERR-10).
+//!
+//! Read next: chapter 5, [`broker`](crate::broker). Explained in `docs/09-errors-and-closing.md`.
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 

@@ -1,4 +1,16 @@
-//! What channels, consumers and deliveries share: the way to the connection's task, and the deadline of every wait.
+//! # The handle: what channels, consumers and deliveries share
+//!
+//! ```text
+//! Channel ──┐
+//! Consumer ─┼─▶ Handle ── command ──▶ │ one queue for all, bounded │ ──▶ the connection's task
+//! Delivery ─┘      └ the last one to go asks for the channel's close
+//! ```
+//!
+//! One queue, so that commands are obeyed in the order in which they were given, also what a `Drop` says. A `Drop`
+//! cannot wait for a place in it, so it takes none. A request has one deadline for both, its place and its answer; a
+//! publish and an ack wait for their place alone. Every wait ends when the channel or the connection does.
+//!
+//! Read next: `session`. Explained in `docs/12-inside.md`.
 
 use std::sync::{
     Arc,

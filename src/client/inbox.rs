@@ -1,4 +1,18 @@
-//! The connection's end of a consumer's queue, and how full it may get.
+//! # The inbox: the connection's end of a consumer's queue, and its bound
+//!
+//! ```text
+//! session ── push ──▶ │ 4 3 2 1 │ ── next() ──▶ your task
+//!                     └─ over the bound: the socket is not read until somebody takes something
+//! ```
+//!
+//! With a prefetch the broker keeps the bound, since it sends no more than that unacknowledged (QOS-1). Without one, or
+//! without acknowledgements, it keeps none, so octets are counted here and TCP makes it wait. All consumers of a
+//! connection share its socket, so one that takes nothing holds up the others, and every reply; a timeout names it.
+//!
+//! A message is a slice of a read buffer, and keeps all of it alive. One that lies alone in its buffer is copied
+//! (SEC-16).
+//!
+//! Read next: [`vitals`](super::vitals). Explained in `docs/17-flow-control.md`.
 
 use std::sync::{
     Arc, OnceLock,

@@ -33,6 +33,9 @@
 //!
 //! Reading order: [`options`], [`endpoints`], `dial`, [`channel`], [`publish`], [`consumer`], `inbox`, [`vitals`],
 //! `handle`, `session`, `own_thread`, [`error`].
+//!
+//! Read next: [`options`]. What travels when you call is explained in `docs/05-channels.md` to
+//! `docs/09-errors-and-closing.md`.
 
 pub mod channel;
 pub mod consumer;

@@ -1,4 +1,16 @@
-//! Where to connect and how: `amqp://user:password@host:port/vhost?heartbeat=10`.
+//! # Options: where to connect and how
+//!
+//! ```text
+//! amqp://user:password@host:5672/%2f?heartbeat=10&frame_max=131072
+//!        └── login ──┘ └ place ┘ └┬┘ └ our offers in the handshake, which the broker may lower
+//!                                 └ the virtual host, percent-encoded: %2f is "/", and so is no path at all
+//! ```
+//!
+//! The surprise is the path: it is a name and not a way, so `/` alone is the virtual host with the empty name. A
+//! parameter that nobody knows is refused, or a spelling mistake would leave somebody without the limit that he asked
+//! for.
+//!
+//! Read next: [`endpoints`](super::endpoints). Explained in `docs/03-handshake.md`.
 
 use std::{str::FromStr, time::Duration};
 

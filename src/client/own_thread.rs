@@ -1,7 +1,14 @@
-//! A thread for one connection alone, so that nothing else can keep it from its heartbeats.
+//! # A thread of its own: nothing else can keep a connection from its heartbeats
 //!
-//! A task that blocks its thread blocks every task that waits for the same thread, the connection's among them, and a
-//! broker that hears nothing for two heartbeats hangs up (HB-3). On a thread of its own a connection waits for nobody.
+//! ```text
+//! one thread for all   ♥  ♥  a handler computes for two minutes │ two intervals of silence: the broker hangs up (HB-4)
+//! one for itself       ♥  ♥  ♥  ♥  ♥  ♥  ♥  ♥  ♥  ♥  ♥  ♥  ♥   whatever the handler does
+//! ```
+//!
+//! A task that blocks its thread blocks every task that waits for the same thread, the connection's among them. That is
+//! a mistake of the handler's, and a usual one; the connection need not pay for it (HB-8).
+//!
+//! Read next: [`error`](super::error). Explained in `docs/10-heartbeats.md`.
 
 use std::{io, thread};
 

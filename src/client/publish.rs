@@ -1,4 +1,18 @@
-//! Publishing: with no answer, with a confirm, and what comes back when no queue took it.
+//! # Publishing: no answer, a confirm, and what comes back
+//!
+//! ```text
+//! publish              ── one ─────▶                               no answer at all (PUB-7)
+//! confirm_select       ── select ──▶  ◀── select-ok                from here on publishes are counted, 1, 2, ..
+//! publish_confirmed    ── two ─────▶  ◀── ack 1                    Confirm::Ack: taken care of
+//!                      ── three ───▶  ◀── nack 2                   Confirm::Nack: refused, as by a full queue
+//!          mandatory   ── four ────▶  ◀── return  ◀── ack 3        no queue: it comes back, and then its ack (CONF-5)
+//! ```
+//!
+//! No number is on the wire: both sides count (CONF-2). Nor is there one in a return, which has only the properties of
+//! its message to know it by (PUB-6). The surprise: an ack does not say that a queue was reached (CONF-6); ack and no
+//! return do.
+//!
+//! Read next: [`consumer`](super::consumer). Explained in `docs/08-routing.md`.
 
 use std::sync::{
     Arc, PoisonError,

@@ -1,4 +1,14 @@
-//! How a subscription is, seen from outside.
+//! # Vitals: how a subscription is, seen from outside
+//!
+//! ```text
+//! connection open? ── channel open? ── consumer there?      each stands on the one before it
+//!       └ silence: how long not one octet has come (HB-3)
+//! ```
+//!
+//! A consumer can end while everything below it stands: when its queue is deleted, the broker cancels it (CONS-17). A
+//! server that watches its connection alone would then wait for requests for ever, in good health.
+//!
+//! Read next: `handle`. Explained in `docs/10-heartbeats.md`.
 
 use std::{sync::Arc, time::Duration};
 

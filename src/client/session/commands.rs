@@ -1,4 +1,16 @@
-//! What users ask for: a command becomes a method, and whoever waits for the reply is written down.
+//! # Commands: what users ask for becomes a method, and whoever waits is written down
+//!
+//! ```text
+//! Call     core.send ─────────── Ok ─▶ waiting += (what it is owed, who asked)
+//! Publish  core.send_content ─── Ok ─▶ confirms += who asked; its number is the next (CONF-9)
+//! Consume  consumers += inbox ───────▶ core.send                  this way round (CONS-4)
+//!                            └── Err ▶ nothing was sent, and whoever asked hears which rule it would have broken
+//! ```
+//!
+//! Somebody who stops waiting stays in the book. The reply will come all the same, and without its entry it would be
+//! given to the next who waits on that channel; with it, it is dropped (METH-6).
+//!
+//! Read next: `events`. Explained in `docs/05-channels.md`.
 
 use std::{
     collections::BTreeMap,

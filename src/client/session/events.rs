@@ -1,5 +1,17 @@
-//! What the broker says: a reply goes to its caller, a delivery to its consumer, a confirm to its publish, and a close
-//! to everyone who waits.
+//! # Events: what the broker says, and whose it is
+//!
+//! ```text
+//! Reply          the oldest of `waiting` that it fits; its future wakes
+//! Content        basic.deliver: the inbox of its consumer tag; basic.return: whoever listens for returns
+//! Method         basic.ack, nack: one number or all up to it; basic.cancel: the consumer ends (CONS-18)
+//! ChannelClosed  everyone in the books of this channel hears why, and everyone who asks later (CHAN-10, CONF-8)
+//! Closed         everyone, and also whoever has a command in the queue that was never obeyed
+//! ```
+//!
+//! Nobody is left waiting, and nobody gets another's answer. A delivery may find its consumer gone, since the cancel
+//! and the delivery cross on the way (CONS-14): with acknowledgements it goes back to its queue at once.
+//!
+//! Read next: `own_thread`. Explained in `docs/07-consuming.md`, and `docs/09-errors-and-closing.md`.
 
 use std::{collections::btree_map::Entry, sync::PoisonError};
 

@@ -1,7 +1,17 @@
-//! The client's side of the driver: commands in, events out, and who waits for what.
+//! # The session: commands in, events out, and who waits for what
 //!
-//! Everything here runs in the connection's own task, one thing at a time, so a publish gets its number in the very
-//! step that writes its frames (CONF-9), and a consumer is registered before its `basic.consume` leaves (CONS-4).
+//! ```text
+//! a command      writes down, for its channel             and an event looks it up
+//! a request      waiting    declare-ok: A, bind-ok: B     a reply:    the oldest that it fits (METH-6)
+//! consume        consumers  "ctag-1.1": inbox             a delivery: by its consumer tag
+//! publish        confirms   4: C, 5: nobody               an ack:     by its number, or all up to it (CONF-4)
+//! ```
+//!
+//! A reply names no request, a confirm names no message: only these three books know. The connection's own task keeps
+//! them and nobody else, one thing at a time. So a publish gets its number in the very step that writes its frames
+//! (CONF-9), and a consumer is in its book before its `basic.consume` leaves (CONS-4).
+//!
+//! Read next: `commands`. Explained in `docs/12-inside.md`.
 
 mod commands;
 mod events;
