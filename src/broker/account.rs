@@ -12,10 +12,10 @@
 //! consumers with their tables of arguments. All of it is paid for, in octets of *memory*: an entry of a table has two
 //! octets on the wire and takes dozens here, so a limit on what came off the wire would be none. SEC-8
 //!
-//! There are two accounts, one for messages and one for the rest. Whoever comes to take messages away, because there are
-//! too many of them, has to be able to declare and to consume.
+//! There are two accounts, one for messages and one for the rest. Whoever comes to take messages away, because there
+//! are too many of them, has to be able to declare and to consume.
 //!
-//! Read next: [`names`](super::names).
+//! Read next: [`names`](super::names). Explained in `docs/20-hostile-peers.md`; `docs/limits.md` has the numbers.
 
 use std::{
     collections::HashMap,

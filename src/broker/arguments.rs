@@ -1,9 +1,16 @@
 //! # Arguments: the `x-` names in a declare, checked and compared
 //!
-//! A name that nobody knows is kept and ignored; a known one of the wrong type is 406 (QUEUE-19). Declaring again
-//! compares the known ones, integers by value and not by tag (QUEUE-4, TABLE-15).
+//! ```text
+//! queue.declare "jobs"  {x-max-length: 10, x-colour: "red"}    made; a name that nobody knows is kept (QUEUE-19)
+//! queue.declare "jobs"  {x-max-length: 10 as 64 bits}          the same: 10 is 10, and colours do not count (TABLE-15)
+//! queue.declare "jobs"  {x-max-length: 20}                     another: 406, and the queue stays as it is (QUEUE-4)
+//! queue.declare "jobs"  {}                                     another as well: 406
+//! queue.declare "mail"  {x-max-length: "10"}                   a text is no number: 406
+//! ```
 //!
-//! Read next: [`fault`](super::fault).
+//! A declare does not change a queue. It asks whether there is one like this, and makes it only where there is none.
+//!
+//! Read next: [`fault`](super::fault). Explained in `docs/24-incidents.md`.
 
 use std::{fmt::Display, sync::Arc, time::Duration};
 

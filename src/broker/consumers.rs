@@ -10,7 +10,7 @@
 //! A consumer that cannot take a message steps aside and is not asked again for every message that comes. Whatever
 //! frees a slot, an ack or an emptied socket, has to call it back ([`Consumers::recall`]).
 //!
-//! Read next: [`arguments`](super::arguments).
+//! Read next: [`death`](super::death). Explained in `docs/15-prefetch.md`.
 
 use std::{
     cmp::Reverse,

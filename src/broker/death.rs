@@ -7,14 +7,15 @@
 //!      maxlen or delivery_limit
 //! ```
 //!
-//! A dead letter is a new message with the old one's properties and body. What happened to it is written in its headers:
-//! `x-death` has an entry for each queue and reason, the latest first, and counts how often (DLX-2). An `expiration`
-//! moves from the properties into its entry, or the message would die again at once where it is kept (DLX-3).
+//! A dead letter is a new message with the old one's properties and body. What happened to it is written in its
+//! headers: `x-death` has an entry for each queue and reason, the latest first, and counts how often (DLX-2). An
+//! `expiration` moves from the properties into its entry, or the message would die again at once where it is kept
+//! (DLX-3).
 //!
 //! Nobody has to look at a message that goes round from queue to queue on its own. So when one comes to a queue where
 //! it has died, and no client has rejected it since, it is dropped (DLX-4).
 //!
-//! Read next: [`consumers`](super::consumers).
+//! Read next: [`arguments`](super::arguments). Explained in `docs/broker.md`, and `docs/14-crashes.md`.
 
 use std::{mem, sync::Arc};
 

@@ -13,7 +13,7 @@
 //! Bindings may lead to other exchanges, in circles if somebody wants that, so routing is a walk over a graph that
 //! enters every exchange once.
 //!
-//! Read next: [`matching`](super::matching).
+//! Read next: [`matching`](super::matching). Explained in `docs/08-routing.md`.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -8,7 +8,7 @@
 //! The code decides how much is lost, a channel or the connection ([`ReplyCode::scope`]). People read these texts and
 //! a few clients even search them, so they are RabbitMQ's to the letter (ERR-4).
 //!
-//! Read next: [`account`](super::account).
+//! Read next: [`account`](super::account). Explained in `docs/19-reply-codes.md`.
 
 use std::fmt;
 

@@ -9,7 +9,7 @@
 //!
 //! Words stand between dots, so `a.` is two words, the second one empty (EXCH-3).
 //!
-//! Read next: [`queue`](super::queue).
+//! Read next: [`stored`](super::stored). Explained in `docs/08-routing.md`.
 
 use crate::codec::{FieldTable, FieldValue, LongString};
 

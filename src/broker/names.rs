@@ -1,10 +1,17 @@
-//! # Names that the broker makes up
+//! # Names: what the broker makes up where a client leaves it empty
 //!
-//! `amq.gen-` queues (QUEUE-1), `amq.ctag-` consumers (CONS-1) and direct reply-to tokens all end in a token. A token of
-//! the last kind is all that protects a reply, so it must be unguessable (DRT-11); a transcript, on the other hand,
-//! must read the same on every run.
+//! ```text
+//! amq.gen-AAECAwQFBgcICQoLDA0ODw                  a queue (QUEUE-1)
+//! amq.ctag-AAECAwQFBgcICQoLDA0ODw                 a consumer (CONS-1)
+//! amq.rabbitmq.reply-to.AAECAwQFBgcICQoLDA0ODw    whoever waits for direct replies (DRT-3)
+//!          └─ 16 random octets in base64 ─┘
+//! ```
 //!
-//! Read next: [`vhost`](super::vhost).
+//! The last one is the address of a reply, and there is no other lock on it: whoever can guess the token can answer in
+//! somebody's place, so it must be unguessable (DRT-11). A transcript, on the other hand, must read the same on every
+//! run; there names are numbered.
+//!
+//! Read next: [`vhost`](super::vhost). Explained in `docs/13-reply-addresses.md`.
 
 use uuid::Uuid;
 

@@ -14,7 +14,7 @@
 //! What a queue does not keep, because it waited too long, was rejected or is one too many, it hands over as
 //! [`Dead`]: whoever routes may have to send it on.
 //!
-//! Read next: [`consumers`](super::consumers).
+//! Read next: [`consumers`](super::consumers). Explained in `docs/07-consuming.md`.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -1,4 +1,4 @@
-//! The broker's hands: a listener, a task per connection, and one lock around the brain.
+//! # The server: a listener, a task per connection, and one lock around the brain
 //!
 //! ```text
 //!  socket ─ driver ─ Session ─┐                    ┌─ queue of connection 1 ─▶ Session ─ driver ─ socket
@@ -9,7 +9,7 @@
 //!
 //! Beside the listener somebody watches the clock: what expires in a queue has to go when nobody says anything.
 //!
-//! Read next: `session`, what a connection's task does.
+//! Read next: `session`, what a connection's task does. Explained in `docs/23-testing.md`.
 
 use std::{
     collections::BTreeMap,

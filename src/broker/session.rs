@@ -1,8 +1,16 @@
-//! One connection of the broker: events go to the vhost, and what the vhost wants done comes back as orders.
+//! # The session: events go to the vhost, and what the vhost wants done comes back as orders
+//!
+//! ```text
+//! an event of the core ──▶ lock │ vhost.publish(..)                     │ unlock ──▶ obey our own orders: core.send
+//!                               │ each output ─▶ its connection's queue │
+//!                               └────────────────────────────────────────────────▶ the others wake up and obey theirs
+//! ```
 //!
 //! Every output goes through the queue of its connection, also to the connection that caused it, and it is put there
 //! while the lock is held: so two events that concern one connection reach it in the order in which they happened,
 //! and no delivery can follow the `cancel-ok` that ends it (CONS-13).
+//!
+//! Read next: chapter 6, [`rpc`](crate::rpc). Explained in `docs/12-inside.md`.
 
 use std::{
     collections::BTreeMap,

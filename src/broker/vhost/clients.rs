@@ -1,4 +1,18 @@
-//! Connections and channels as the vhost knows them, and what is to be sent to them.
+//! # Clients: connections and channels, and what is to be sent to them
+//!
+//! ```text
+//! connection ─┬─ exclusive queues                          gone with the connection (QUEUE-6)
+//!             ├─ octets on their way to its socket         too many: its consumers get no more (SEC-10)
+//!             └─ channel ─┬─ unacked    7 ─▶ which queue, which consumer, which message
+//!                         ├─ consumers  "ctag-1.1" ─▶ its place in the line of a queue
+//!                         └─ prefetch, confirm mode, last queue            all of it gone with the channel (CHAN-15)
+//! ```
+//!
+//! A delivery belongs to its channel: the tag counts there, the ack must come there, and with the channel the message
+//! goes back (CHAN-11). Its queue only counts how many are out. So a message stands in the queue or in a ledger, never
+//! in both.
+//!
+//! Read next: `exchanges`. Explained in `docs/07-consuming.md`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

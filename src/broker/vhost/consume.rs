@@ -1,4 +1,17 @@
-//! Class basic, what is taken from queues: consume, cancel, get, qos.
+//! # Consuming: what is taken: consume, cancel, get, qos
+//!
+//! ```text
+//! a message comes, an ack frees a place, a consumer comes, ..
+//!    └─▶ pump: while the queue has a head, and somebody whose turn it is can take it
+//!              └─▶ deliver: off the queue, into the channel's ledger, on its way
+//! ```
+//!
+//! Nobody asks for the next message; whatever may have made room for one pumps. consume-ok is said before the first
+//! pump, since a client must know its tag when the delivery comes (CONS-3). A prefetch holds for each consumer that
+//! starts after it; with `global`, for all of the channel together and at once. The published text differs in both
+//! (QOS-2, QOS-3).
+//!
+//! Read next: `settle`. Explained in `docs/07-consuming.md`, and `docs/15-prefetch.md`.
 
 use std::time::Instant;
 

@@ -1,4 +1,15 @@
-//! Dead letters: what a queue did not keep is published once more, by the broker.
+//! # Dead letters: what a queue did not keep is published once more, by the broker
+//!
+//! ```text
+//! "work" ── rejected ──▶ a ──▶ exchange "dlx" ──▶ "morgue" ── full ──▶ x ──▶ exchange "attic" ──▶ ..
+//!        ── expired ───▶ b     waits until all that dies because of a is where it belongs
+//! ```
+//!
+//! A dead letter may kill others where it comes to. What dies because of one comes before the next, so that never more
+//! of them wait than there are queues for each. Nobody is told: the confirm of the publish did not wait for this
+//! (DLX-6).
+//!
+//! Read next: `memory`. Explained in `docs/broker.md`.
 
 use std::{mem, time::Instant};
 

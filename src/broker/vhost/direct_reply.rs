@@ -1,4 +1,4 @@
-//! Direct reply-to: the queue that is none.
+//! # Direct reply-to: the queue that is none
 //!
 //! ```text
 //! requester                                vhost                                    server
@@ -9,6 +9,8 @@
 //!
 //! Nothing is stored: a reply goes to the channel that waits under its name, or nowhere (DRT-6). The token in the name
 //! is all that protects it, so it cannot be guessed (DRT-11).
+//!
+//! Read next: `timers`. Explained in `docs/13-reply-addresses.md`.
 
 use super::{Lane, Vhost, clients::ReplyConsumer};
 use crate::{

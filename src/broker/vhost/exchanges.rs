@@ -1,4 +1,18 @@
-//! Class exchange: make, delete, bind, unbind.
+//! # Class exchange: make, delete, bind, unbind
+//!
+//! ```text
+//! exchange.declare  "logs" topic      none there: made; one like it: declare-ok; another: 406 (EXCH-2)
+//!                   "logs" passive    there: declare-ok, whatever its type; none: 404
+//!                   "logs" topik      no such type: 503, and this one costs the connection
+//!                   "amq.logs" topic  the broker's own prefix: 403 (QUEUE-3)
+//! exchange.delete   "absent"          delete-ok: it is not there, and that was wanted (QUEUE-13)
+//! exchange.bind     "" to "logs"      403: the exchange without a name is a rule, and has no bindings (QUEUE-11)
+//! ```
+//!
+//! Whatever fails is said by a close, and a close names one fault only. So the order of the questions can be seen from
+//! outside, and it is RabbitMQ's: whether the type is known comes before whether the name may be used.
+//!
+//! Read next: `queues`. Explained in `docs/08-routing.md`.
 
 use super::{Lane, Vhost};
 use crate::{

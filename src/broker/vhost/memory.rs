@@ -1,12 +1,15 @@
-//! Memory: how much the queues keep, and who waits while it is too much.
+//! # Memory: how much the queues keep, and who waits while it is too much
 //!
 //! ```text
 //!  publish ─► queues keep more than the limit ─► the alarm: the next to publish is blocked, with what it publishes
 //!     ack  ─► they keep an eighth less than it ─► the alarm is over: whoever was blocked first goes on first
 //! ```
 //!
-//! Somebody who is blocked is not read: what it has published, and all that it says afterwards, waits (BLOCK-2). Whoever
-//! does not publish notices nothing.
+//! Somebody who is blocked is not read: what it has published, and all that it says afterwards, waits (BLOCK-2). So
+//! acknowledgements that come behind a publish wait too, and those were to make room: consume and publish on
+//! connections of their own (BLOCK-3). Whoever does not publish notices nothing.
+//!
+//! Read next: [`server`](crate::broker::server), the hands to this brain. Explained in `docs/17-flow-control.md`.
 
 use std::{collections::VecDeque, mem, time::Instant};
 

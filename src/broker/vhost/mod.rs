@@ -14,9 +14,11 @@
 //! The contract is one line: **tell it one thing, poll all outputs, then tell it the next.** One event may concern
 //! many connections, as a publish does that a queue of somebody else's consumers gets.
 //!
-//! `clients` is what it knows of each connection. Each other file beside this one is a class of methods or a part of one:
-//! `exchanges` and `queues` make and delete, `publish` routes, `consume` hands out, `settle` takes back, and
+//! `clients` is what it knows of each connection. Each other file beside this one is a class of methods or a part of
+//! one: `exchanges` and `queues` make and delete, `publish` routes, `consume` hands out, `settle` takes back, and
 //! `direct_reply` is the queue that is none. What nobody asks for is in `timers`, `dead_letters` and `memory`.
+//!
+//! Read next: `output`. Explained in `docs/12-inside.md`.
 
 mod clients;
 mod consume;

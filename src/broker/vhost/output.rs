@@ -1,4 +1,18 @@
-//! What comes out of the vhost: for each connection, what it has to do.
+//! # Outputs: what a connection has to do because of what happened
+//!
+//! ```text
+//! connection 1, channel 1: basic.publish "jobs"
+//!    ├─▶ connection 2: Content        basic.deliver on channel 4, and the message
+//!    └─▶ connection 1: Method         basic.ack on channel 1
+//! connection 1, channel 2: queue.declare "amq.mine"
+//!    └─▶ connection 1: CloseChannel   2, 403
+//! ```
+//!
+//! An output is told to the core of its connection, which makes frames of it; here nobody knows how long a frame may
+//! be. A close is put out when the vhost has forgotten the channel already: whatever it still says was sent before it
+//! knew.
+//!
+//! Read next: `clients`. Explained in `docs/12-inside.md`.
 
 use crate::{
     broker::stored::Packed,

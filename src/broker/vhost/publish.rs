@@ -1,4 +1,16 @@
-//! Class basic, what comes in: publish, with its returns and, after class confirm's one request, its confirms.
+//! # Publishing: what comes in, with its returns and confirms
+//!
+//! ```text
+//!                               ┌─ some ──▶ into each ──▶ ack, or nack if one of them refused it (CONF-7)
+//! publish ─▶ checks ─▶ queues? ─┴─ none ──▶ mandatory: return 312 ──▶ ack (CONF-5, CONF-6)
+//!               └─ one fails: a close, and no confirm (CONF-8)
+//! ```
+//!
+//! An ack means "taken care of", and a message without a queue is taken care of at once. The default exchange has no
+//! bindings: its rule is that the key is the name of a queue, and there may be no such queue. A direct reply is handed
+//! over on the way and counts as none, so it comes back all the same if it is mandatory (DRT-7).
+//!
+//! Read next: `consume`. Explained in `docs/08-routing.md`.
 
 use std::{
     sync::Arc,

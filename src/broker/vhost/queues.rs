@@ -1,4 +1,17 @@
-//! Class queue: make, delete, purge, bind, unbind.
+//! # Class queue: make, delete, purge, bind, unbind
+//!
+//! ```text
+//! queue.declare  "jobs"             none there: made; one like it: declare-ok; another: 406 (QUEUE-4)
+//!                "jobs" passive     there: declare-ok with its counts; none: 404 (QUEUE-5)
+//!                ""                 made as amq.gen-TOKEN (QUEUE-1)
+//! queue.bind     ""                 the queue that this channel declared last, whatever its name (QUEUE-12)
+//! any of them    somebody's own     an exclusive queue of another connection: 405 (QUEUE-6)
+//! ```
+//!
+//! A name can be deleted and declared again, and is then another queue. What was delivered from the first must not be
+//! put back into the second, so each queue also has a number that no other ever gets (ACK-9).
+//!
+//! Read next: `publish`. Explained in `docs/08-routing.md`.
 
 use std::time::Instant;
 

@@ -1,4 +1,18 @@
-//! Class basic, what happens to deliveries: ack, nack, reject, recover.
+//! # Settling: what happens to deliveries: ack, nack, reject, recover
+//!
+//! ```text
+//!                   the channel's ledger   the message
+//! ack 7             7 is taken off         gone
+//! ack 7 multiple    all up to 7 are        gone; and 0 in place of 7 is all there are (ACK-4, ACK-5)
+//! nack 7 requeue    7 is                   back at its old place, as redelivered (CONS-20)
+//! reject 7          7 is                   dropped, or a dead letter (ACK-7)
+//! ack 7, again      has no 7               406: the channel is over, and all that it holds goes back (ACK-3, CHAN-11)
+//! ```
+//!
+//! There is no reply, so a mistake shows as a close later on (ACK-8). Of channels that end together all consumers end
+//! first and the messages go back then: else a message would go from one channel of a dying connection to the next.
+//!
+//! Read next: `direct_reply`. Explained in `docs/07-consuming.md`, and `docs/14-crashes.md`.
 
 use std::time::Instant;
 

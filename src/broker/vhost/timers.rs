@@ -1,7 +1,15 @@
-//! What happens in queues when nobody says anything: messages expire, and queues that nobody uses go.
+//! # Timers: what happens in queues when nobody says anything
 //!
-//! Every queue has at most one timer, set to when its head expires or to when it would itself. A timer may be early,
-//! since its message may have been taken meanwhile; then somebody looks in vain and sets it anew. It is never late.
+//! ```text
+//! queue "jobs" │ 9 8 7 │◀─ head: expires at 12:00:05     the one timer of this queue: 12:00:05
+//!                  └─ has expired already                stays until it is the head, and counts until then (CONS-23)
+//! ```
+//!
+//! Every queue has at most one timer, set to when its head expires or to when it would itself (QUEUE-20). A timer may
+//! be early, since its message may have been taken meanwhile; then somebody looks in vain and sets it anew. It is never
+//! late.
+//!
+//! Read next: `dead_letters`. Explained in `docs/16-three-timeouts.md`.
 
 use std::{collections::BTreeMap, time::Instant};
 
