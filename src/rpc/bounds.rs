@@ -1,4 +1,13 @@
-//! What a request may be, looked at before any handler sees it.
+//! # Bounds: what a request may be, looked at before any handler sees it
+//!
+//! ```text
+//! a request ─▶ too many octets? ─▶ another content type? ─▶ not UTF-8? ─▶ the handler
+//!                   └ too-large         └ content-type           └ not-utf-8      an error reply, and an ack (RPC-20)
+//! ```
+//!
+//! The cheapest question first. What cannot be read once cannot be read twice, so it is never given back to the queue.
+//!
+//! Read next: `poison`. Explained in `docs/rpc.md`.
 
 use super::error_reply::HandlerError;
 use crate::{client::Message, codec::ShortString};

@@ -1,4 +1,4 @@
-//! Replies that are kept, so that a request that comes twice is done once.
+//! # The reply cache: a request that comes twice is done once
 //!
 //! ```text
 //!  request id=7  ─▶ the handler works ─▶ reply, kept ──▶ the connection is lost before the ack: RPC-14
@@ -11,6 +11,8 @@
 //!
 //! A cache is memory of one process. What it has kept is lost with the process, and another server of the queue knows
 //! nothing of it: work that must be done once even then remembers the id where its effect is, in the same transaction.
+//!
+//! Read next: `typed`. Explained in `docs/14-crashes.md`.
 
 use std::{
     collections::HashMap,

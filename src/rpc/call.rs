@@ -1,4 +1,17 @@
-//! How to call: where replies come to, how long to wait, and whether to ask again.
+//! # How to call: where replies come to, how long to wait, and whether to ask again
+//!
+//! ```text
+//! DirectReplyTo    reply-to="amq.rabbitmq.reply-to"    no queue: to this very channel, or nowhere (DRT-6)
+//! ExclusiveQueue   reply-to="amq.gen-1"                a queue of this connection alone, as in tutorial six (RPC-2)
+//!
+//! idempotent       correlation-id="a" ──▶ the connection is lost ──▶ correlation-id="b" ──▶ the reply to b
+//! within 5 s       message-id="x"                                    message-id="x"
+//! ```
+//!
+//! A second attempt has another correlation id, or a late reply to the first could be taken for the reply to the second
+//! (RPC-3). It keeps the message id, by which a server that remembers can know it (RPC-15).
+//!
+//! Read next: `pending`. Explained in `docs/13-reply-addresses.md`, and `docs/14-crashes.md`.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,16 @@
-//! Who waits for a reply, and how it gets there.
+//! # The caller: who waits for a reply, and how it gets there
+//!
+//! ```text
+//! request   reply-to="amq.gen-1"   correlation-id="7f3.."
+//!                 │                       │ octet for octet (RPC-16)
+//! reply     routing-key="amq.gen-1"   correlation-id="7f3.."   exchange=""   not mandatory
+//! ```
+//!
+//! reply-to is the word of a stranger: it is a routing key for the default exchange, and never the name of an exchange
+//! (RPC-19). A caller who is gone is no mistake of the server's, so the reply is not mandatory. It is confirmed, since
+//! the request is acknowledged only when the broker has the reply.
+//!
+//! Read next: `outcome`. Explained in `docs/11-rpc.md`.
 
 use tracing::warn;
 

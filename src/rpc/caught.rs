@@ -1,4 +1,15 @@
-//! A panic in a handler is an error of one request, and no other hears of it.
+//! # Caught: a panic is an error of one request
+//!
+//! ```text
+//! handler 1   ── works ────────────── reply ──▶ ack
+//! handler 2   ── works ── panic ─┐
+//!                                └ caught ── error reply ──▶ reject: it would only panic again (RPC-18)
+//! ```
+//!
+//! It may come as the future is made, as it is polled, or as it is dropped at its deadline; each is caught. What the
+//! panic says is for the log of this side: it may tell what no stranger should know.
+//!
+//! Read next: `dead_ends`. Explained in `docs/rpc.md`.
 
 use std::{
     any::Any,

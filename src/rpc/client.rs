@@ -1,4 +1,13 @@
-//! The caller's side: publish a request, wait for the reply that carries its id.
+//! # The caller's side: publish a request, wait for the reply that carries its id
+//!
+//! ```text
+//!                      ┌─ a return, a nack ──▶ nothing was executed (RPC-7)
+//! register ─▶ publish ─┼─ the reply ─────────▶ the result, if it has our id (RPC-4)
+//! (RPC-5)              ├─ the deadline ──────▶ executed, perhaps (RPC-9)
+//!                      └─ a loss ────────────▶ perhaps; and once more, if it may be done twice (RPC-11)
+//! ```
+//! Any of them may come first; even the reply may, before the broker's own ack of the request.
+//! Read next: [`server`](super::server). Explained in `docs/11-rpc.md`.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 

@@ -1,11 +1,17 @@
-//! Reply addresses that cost a server its connection.
+//! # Dead ends: reply addresses that cost a server its connection
+//!
+//! ```text
+//! replies to a and b ─▶ 541: the connection is lost, and both are suspects
+//! reply to a, alone  ─▶ confirmed: no suspect any more
+//! reply to b, alone  ─▶ 541: a dead end for 30 s, and its requests are rejected
+//! ```
 //!
 //! RabbitMQ 3.10 ends the connection of whoever publishes to a direct reply-to name of a node that is gone, with 541.
 //! So each request of a caller whose node has stopped, or of a stranger who made up such a name (RPC-19), would cost a
-//! server its connection, come again, and cost the next server the same. Hence: whatever reply was on its way when the
-//! broker ended the connection like that makes its address a suspect. The next reply to a suspect is sent while no other
-//! is on its way; if that costs the connection again, the address is a dead end for a while, and its requests are
-//! rejected. Not for ever: a broker in trouble may end connections like that for reasons of its own.
+//! server its connection, come again, and cost the next server the same. Hence a suspect is answered while no other
+//! reply is on its way. Not for ever: a broker in trouble may end connections like that for reasons of its own.
+//!
+//! Read next: `drain`. Explained in `docs/rpc.md`.
 
 use std::{
     collections::HashMap,

@@ -1,10 +1,17 @@
-//! Until when somebody waits.
+//! # Deadlines: until when somebody waits
+//!
+//! ```text
+//!                 says                       who reads it          what it leaves out
+//! expiration      "5000": 5 s, from when?    broker, then server   the time in the queue, at the server
+//! rpc-deadline    1797552005000: then        server                by how much two clocks differ
+//! ```
 //!
 //! A request says it twice, since neither way is enough. `expiration` is a *span*, milliseconds as text (RPC-10): the
-//! broker drops the request when it is over, and a server counts it anew from the request's arrival, so that no two
-//! clocks are compared; but then the time in the queue counts for nothing. The header `rpc-deadline` is a *moment*,
-//! milliseconds since 1970: it counts the time in the queue, and is as wrong as the two clocks differ. A
-//! server takes whichever comes first. `docs/rpc.md` has what clocks and queue heads do to this.
+//! broker drops the request when it is over, and a server counts it anew from the request's arrival. The header
+//! `rpc-deadline` is a *moment*, milliseconds since 1970. A server takes whichever comes first. `docs/rpc.md` has what
+//! clocks and queue heads do to this.
+//!
+//! Read next: [`error`](super::error). Explained in `docs/16-three-timeouts.md`.
 
 use std::{
     fmt,

@@ -1,4 +1,4 @@
-//! The orderly end of a server, frame by frame (RPC-22).
+//! # Draining: the orderly end of a server, frame by frame (RPC-22)
 //!
 //! ```text
 //!  basic.cancel ─▶ ◀─ basic.cancel-ok      nothing new comes from here on
@@ -11,6 +11,8 @@
 //!
 //! A cancel-ok comes behind all that was sent before it, so waiting for it is what makes "nothing new" true; a request
 //! that goes back before that would only come again (CONS-13).
+//!
+//! Read next: [`monitor`](super::monitor). Explained in `docs/18-draining.md`.
 
 use std::time::Duration;
 

@@ -1,4 +1,16 @@
-//! The outcomes of a call that are not its result.
+//! # Errors: the outcomes of a call that are not its result
+//!
+//! ```text
+//! nothing was executed      Unroutable  Refused  NotSent  Encode
+//! a server had it           Remote  Decode
+//! nobody here can know      Timeout  ConnectionLost  ChannelClosed  ShutDown     each says whether it was sent
+//! ```
+//!
+//! Whether to call again depends on nothing but this: was the work done? So every outcome answers it, by its name or by
+//! [`maybe_executed`](RpcError::maybe_executed). Where the answer is "perhaps", no timeout and no protocol can make it
+//! better; only a request that may be done twice can be sent twice (RPC-15).
+//!
+//! Read next: [`error_reply`](super::error_reply). Explained in `docs/14-crashes.md`.
 
 use thiserror::Error;
 

@@ -1,4 +1,4 @@
-//! A reply that reports an error, written and read.
+//! # Error replies: a reply that reports an error, written and read
 //!
 //! ```text
 //!  a result    correlation-id                                              body: the result, as in tutorial six
@@ -7,6 +7,8 @@
 //!
 //! A result has not one octet more than the tutorial's, so a client in any language that knows nothing of this reads it
 //! as ever; and of an error it reads the body, which is a sentence, in place of waiting for its timeout (RPC-18).
+//!
+//! Read next: [`no_reply`](super::no_reply). Explained in `docs/11-rpc.md`.
 
 use thiserror::Error;
 

@@ -1,4 +1,15 @@
-//! Keeps a client supplied with a reply address: the first, and another after each loss.
+//! # The keeper: a client's reply address, and another after each loss
+//!
+//! ```text
+//! Up(address) ── no reply can come any more ──▶ Down(cause) ── another one ──▶ Up(another address)
+//!      │                                            └── the connection was given, and is lost ──▶ Over
+//!      └── the client is closed ──▶ Over, and stays so
+//! ```
+//!
+//! A call takes the address that is there, or waits for one until its deadline. It holds on to it for one attempt: an
+//! address does not change, it is replaced, so that a late reply to the old one reaches nobody.
+//!
+//! Read next: [`stats`](super::stats). Explained in `docs/rpc.md`.
 
 use std::{
     mem,

@@ -1,5 +1,7 @@
-//! What is counted, for the [`metrics`](https://docs.rs/metrics) facade: whatever recorder the application installs hears
-//! of it, be it one for Prometheus or its own.
+//! # Metrics: what is counted, for any recorder of the facade
+//!
+//! Whatever recorder of [`metrics`](https://docs.rs/metrics) the application installs hears of all this, be it one for
+//! Prometheus or its own.
 //!
 //! | name | kind | labels | what |
 //! |---|---|---|---|
@@ -19,9 +21,11 @@
 //! | `amqp_rpc_server_resubscribed_total` | counter | | subscriptions that took the place of a lost one |
 //!
 //! All clients of a process count together, and all servers; [`RpcClient::stats`](super::RpcClient::stats) and
-//! [`ServerMonitor::stats`](super::ServerMonitor::stats) have each by itself. The `outcome` of a call that failed is what
-//! [`RpcError::outcome`](super::RpcError::outcome) says. The recorder is asked for at each event, so it may be
+//! [`ServerMonitor::stats`](super::ServerMonitor::stats) have each by itself. The `outcome` of a call that failed is
+//! what [`RpcError::outcome`](super::RpcError::outcome) says. The recorder is asked for at each event, so it may be
 //! installed at any time; as long as there is none, an event costs nanoseconds.
+//!
+//! Read next: [`trace`](super::trace). Explained in `docs/rpc.md`.
 
 use std::time::Duration;
 

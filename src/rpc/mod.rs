@@ -17,9 +17,12 @@
 //! never hears of it; [`RpcError`] says which, and no call waits for ever.
 //!
 //! Reading order: [`client`] and [`server`] are the lesson. Then what they stand on: [`call`], `pending`, `replies`,
-//! [`request`], `caller`, `outcome`, [`queue`], [`deadline`], [`error`], [`error_reply`], [`no_reply`]. Last what production adds:
-//! [`reconnect`], `keeper`, [`stats`] for the client; [`server_options`], `requests`, [`bounds`], `poison`, `caught`,
-//! `dead_ends`, `drain`, [`monitor`] for the server; `meters`, `metrics`, [`trace`], [`cache`], `typed`, `service` for both.
+//! [`request`], `caller`, `outcome`, [`queue`], [`deadline`], [`error`], [`error_reply`], [`no_reply`]. Last what
+//! production adds: [`reconnect`], `keeper`, [`stats`] for the client; [`server_options`], `requests`, [`bounds`],
+//! `poison`, `caught`, `dead_ends`, `drain`, [`monitor`] for the server; `meters`, `metrics`, [`trace`], [`cache`],
+//! `typed`, `service` for both.
+//!
+//! Read next: [`client`]. Explained in `docs/11-rpc.md`; `docs/rpc.md` tells it from outside.
 
 pub mod bounds;
 pub mod cache;

@@ -1,4 +1,15 @@
-//! A server, seen from outside: what it has done, and how it is.
+//! # The monitor: what a server has done, and how it is
+//!
+//! ```text
+//! served + failed + refused + timed_out + panicked + poisoned      answered, with a result or an error
+//! unanswerable + expired + abandoned                               not answered: nobody waited
+//! health: connection, channel, consumer                            all three, or no request will come
+//! ```
+//!
+//! A look asks the broker nothing and keeps nothing open, so a health check may look as often as it likes, and after
+//! the end too.
+//!
+//! Read next: `meters`. Explained in `docs/rpc.md`.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

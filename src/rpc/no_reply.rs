@@ -1,4 +1,17 @@
-//! What can still be found out about a call that nobody answered in time.
+//! # No reply: what can still be found out about a call that nobody answered
+//!
+//! ```text
+//! another consumer's queue is full ─▶ its name: the reply may be there, and is not read
+//! the broker blocks its publishers ─▶ its reason: it may never have read the request (BLOCK-2)
+//! no confirm has come ──────────────▶ the fault lies before the queue (RPC-12)
+//! otherwise ─ queue.declare passive ─▶ nobody consumes │ two servers do, and are slow │ 404: the queue is gone
+//! ```
+//!
+//! `mandatory` notices a missing queue and nothing else: a queue whose servers have all died takes every request
+//! (RPC-8). To ask before each call would cost a round trip and prove nothing a moment later; so it is asked when the
+//! call has failed.
+//!
+//! Read next: [`reconnect`](super::reconnect). Explained in `docs/16-three-timeouts.md`.
 
 use std::{
     fmt::{self, Display, Formatter},

@@ -1,4 +1,17 @@
-//! The calls in flight: each is resolved at most once, with its own answer, and leaves nothing behind.
+//! # Pending: the calls in flight, each resolved at most once
+//!
+//! ```text
+//! register "a" ──▶ │ a: who waits │ ──▶ resolve "a": the entry goes, and its call has the outcome
+//!                  │ b: who waits │ ──▶ dropped: the future of b is gone, and its entry with it
+//!                  │ c: who waits │ ──▶ fail: every entry goes, with the cause of the loss (RPC-11)
+//!                       └ resolve "a" again, or "z": there is nobody, and the reply is dropped (RPC-4, RPC-6)
+//! ```
+//!
+//! The entry is made before the request is sent: a fast server answers before the publish returns (RPC-5). And it
+//! cannot be forgotten, since it lives in the future of its call: a timeout that left it behind would leak one entry
+//! for each call that fails. After a loss nothing is registered any more, for its reply could never come.
+//!
+//! Read next: `replies`. Explained in `docs/11-rpc.md`.
 
 use std::{
     collections::HashMap,

@@ -1,8 +1,14 @@
-//! Requests that came back too often: each of their servers may have died of them.
+//! # Poison: requests that came back too often
+//!
+//! ```text
+//! quorum queue    x-delivery-count  none 1   2   3   4   5   6 ─▶ given up: an error reply, and a reject
+//! classic queue   redelivered       no   yes yes yes ..      ─▶ counts as once, however often it came back
+//! ```
 //!
 //! A request whose server died must be worked on again (RPC-24), and one that kills every server must not go round for
-//! ever (RPC-23). From outside both look the same, so what decides is how often it came back. A quorum queue counts
-//! that in `x-delivery-count`; a classic queue says only that it was delivered before, which counts as once.
+//! ever (RPC-23). From outside both look the same, so what decides is how often it came back.
+//!
+//! Read next: `caught`. Explained in `docs/14-crashes.md`.
 
 use super::error_reply::HandlerError;
 use crate::client::Received;

@@ -1,8 +1,15 @@
-//! The request queue, in the form that everyone else at the broker expects.
+//! # The request queue: in the form that everyone else expects
+//!
+//! ```text
+//! queue.declare passive ─┬─▶ declare-ok           it is there: taken as it stands
+//! on a channel to lose   └─▶ channel.close 404    none: declared durable, x-queue-type="quorum"
+//! ```
 //!
 //! Tutorial six once declared `rpc_queue` transient; today's tutorials declare a quorum queue, since RabbitMQ 4 may
 //! refuse a transient queue that several connections share. A queue keeps the properties it was first declared with,
 //! and any other declaration is 406, so the safe question comes first: is it there already?
+//!
+//! Read next: [`deadline`](super::deadline). Explained in `docs/21-rabbitmq-4.md`.
 
 use std::str::FromStr;
 

@@ -1,8 +1,15 @@
-//! A connection that comes back: pauses that grow, with jitter, and every place in turn.
+//! # Reconnecting: pauses that grow, with jitter, and every place in turn
+//!
+//! ```text
+//! lost ── 0.1 s + jitter ──▶ one ✗ two ✗ ── 0.2 s + jitter ──▶ one ✗ two ✗ ── .. 10 s at most .. ──▶ one ✓
+//! ```
 //!
 //! What comes back is a connection and what RPC needs on it, and nothing else. Exchanges, bindings and other people's
 //! queues are not declared again: only their owner knows whether they should be, and doing it behind his back is a
-//! source of errors of its own.
+//! source of errors of its own. The jitter is for the broker: a thousand clients that it lost together must not come
+//! back together.
+//!
+//! Read next: `keeper`. Explained in `docs/rpc.md`.
 
 use std::time::Duration;
 

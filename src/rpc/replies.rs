@@ -1,8 +1,17 @@
-//! Where replies come to: one channel with a reply address of its own, and who sorts what comes there.
+//! # Replies: one channel with an address of its own, and who sorts what comes there
+//!
+//! ```text
+//! calls ── publish ──▶ channel ══▶ broker
+//!   ▲                     ║
+//!   │ resolve(id)         ╠══ basic.deliver ──▶ to our address? with an id? somebody waits? ──▶ that call ends
+//!   └──── Sorter ◀════════╩══ basic.return ───▶ it brings the properties, so the id too ──────▶ that call ends
+//! ```
 //!
 //! Direct reply-to has three rules: consume first, without acknowledgements, and publish on the same channel (DRT-1,
 //! DRT-2). Here one type consumes when it is made and publishes on the channel that it consumes on, so they cannot be
-//! broken.
+//! broken. After a loss there is another channel with another address, and a reply to the old one finds nobody.
+//!
+//! Read next: [`request`](super::request). Explained in `docs/13-reply-addresses.md`.
 
 use std::sync::Arc;
 
@@ -206,7 +215,7 @@ impl Sorter {
             }
     }
 
-    /// A return comes before the confirm of its publish (CONF-6), and ends the call.
+    /// A return comes before the confirm of its publish (CONF-5), and ends the call.
     fn returned(&self, Returned { reason, message }: Returned) {
         let (queue, code, text) = (reason.routing_key, reason.reply_code, reason.reply_text);
         let unroutable = Err(RpcError::Unroutable { queue, code, text });

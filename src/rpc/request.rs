@@ -1,4 +1,15 @@
-//! One request, as a handler sees it.
+//! # The request: one delivery, as a handler sees it
+//!
+//! ```text
+//! basic.deliver   ─▶ routing_key, redelivered       "rpc_queue", and whether the work may have been done already
+//! content header  ─▶ properties, deadline, span     until when the caller waits, and whose trace it belongs to
+//! body            ─▶ body
+//! ```
+//!
+//! What is missing is the point. A handler has no delivery tag and no channel: it returns the reply, and the order of
+//! reply and ack is the server's to keep (RPC-14).
+//!
+//! Read next: `caller`. Explained in `docs/11-rpc.md`.
 
 use bytes::Bytes;
 use tracing::Span;

@@ -1,10 +1,15 @@
-//! Where requests come from: a subscription, and another one when that is lost.
+//! # Requests: a subscription, and another one when that is lost
 //!
 //! ```text
 //!  queue deleted, node gone    basic.cancel ─▶ the connection stands: declare, consume ─┐
 //!  channel lost                channel.close ─▶ the connection stands: another channel ─┤ each attempt after a pause
 //!  connection lost             every place in turn, if it is ours to replace ───────────┘ that grows, with jitter
 //! ```
+//!
+//! With the channel goes every delivery tag that it gave (CHAN-10): what is in hand can neither be answered nor settled
+//! any more, and comes again (RPC-25). After a cancel the channel still stands, and so do they.
+//!
+//! Read next: [`bounds`](super::bounds). Explained in `docs/rpc.md`.
 
 use std::{fmt, mem, pin::Pin, sync::Arc};
 

@@ -1,4 +1,10 @@
-//! The server's side: take a request, do the work, reply, and only then acknowledge.
+//! # The server's side: take a request, do the work, reply, and only then acknowledge
+//!
+//! ```text
+//! deliver ─▶ work ─▶ publish the reply ─▶ its confirm ─▶ ack    until here the broker keeps the request (RPC-14)
+//!    └─ a server that dies before: the request comes again, and the work may be done twice (RPC-15)
+//! ```
+//! Read next: [`call`](super::call). Explained in `docs/11-rpc.md`, and `docs/14-crashes.md`.
 
 use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc};
 

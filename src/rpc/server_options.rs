@@ -1,4 +1,14 @@
-//! How a server serves, when it does not as the tutorial has it.
+//! # Server options: how a server serves, when it does not as the tutorial has it
+//!
+//! ```text
+//! broker │ .. 6 5 4 │ ── prefetch 3 ──▶ server │ 3 2 │ ── concurrency 1 ──▶ handler │ 1 │
+//!           anybody's                            held: no other server gets these
+//! ```
+//!
+//! The tutorial has prefetch 1, and so has the default: who is busy gets no second request (RPC-13, QOS-9). More hides
+//! the way to the broker and back behind the work, and holds what others could have done meanwhile.
+//!
+//! Read next: `requests`. Explained in `docs/15-prefetch.md`.
 
 use std::{sync::Arc, time::Duration};
 

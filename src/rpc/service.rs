@@ -1,11 +1,13 @@
-//! [`tower`](https://docs.rs/tower) on both sides, so that timeouts, limits, retries and load shedding are its layers'
-//! and not ours.
+//! # Services: `tower` on both sides
 //!
 //! ```text
 //!  Retry ─▶ RateLimit ─▶ … ─▶ RpcClient ═══ queue ═══▶ RpcServer ─▶ from_service ─▶ LoadShed ─▶ … ─▶ your service
 //! ```
 //!
+//! Timeouts, limits, retries and load shedding are layers of [`tower`](https://docs.rs/tower) already, and so not ours.
 //! A layer around a client sees [`RpcRequest`]s; a layer around a handler sees [`Request`]s.
+//!
+//! Read next: the programs, `cli`. Explained in `docs/rpc.md`.
 
 use std::{
     error::Error as StdError,

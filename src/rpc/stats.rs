@@ -1,4 +1,15 @@
-//! What a client has counted.
+//! # Counted: every call that ended, by its outcome
+//!
+//! ```text
+//! begin ──▶ pending ──┬──▶ end(outcome) ──▶ answered, unroutable, refused, timed_out, ..    exactly one of them
+//!                     └──▶ the future is dropped ──▶ dropped
+//! late, foreign: replies, and not calls
+//! ```
+//!
+//! A call is counted by a value that goes with its future, so the sum is right whatever happens to the future: the
+//! calls begun are those that are pending and those that ended.
+//!
+//! Read next: [`server_options`](super::server_options). Explained in `docs/rpc.md`.
 
 use tokio::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Traces: the span of a call, and how the server's span becomes its child.
+//! # Traces: the span of a call, and how the server's becomes its child
 //!
 //! ```text
 //!  handle_order                          the application's own span
@@ -8,9 +8,11 @@
 //! ```
 //!
 //! Two headers carry this, by the W3C's recommendation "Trace Context": `traceparent` and, with what vendors add,
-//! `tracestate`. Both are long strings (`S`), which every client reads as text. Their ids belong to a tracing system, and
-//! there are several; so the application says by a [`Propagator`] what they are, and without one no header is written.
-//! The names of the fields are those that OpenTelemetry has for messaging.
+//! `tracestate`. Both are long strings (`S`), which every client reads as text. Their ids belong to a tracing system,
+//! and there are several; so the application says by a [`Propagator`] what they are, and without one no header is
+//! written. The names of the fields are those that OpenTelemetry has for messaging.
+//!
+//! Read next: [`cache`](super::cache). Explained in `docs/rpc.md`.
 
 use std::fmt::Debug;
 

@@ -1,7 +1,14 @@
-//! Typed calls: a value on each side, and between them a body that a codec writes and reads.
+//! # Typed calls: a value on each side, and a codec between
+//!
+//! ```text
+//! &[1, 2, 39] ── encode ──▶ "[1,2,39]" ═══ request ═══▶ decode ──▶ Vec<u64> ──▶ handler
+//!          42 ◀─ decode ─── "42" ◀════════ reply ══════ encode ◀── 42 ◀────────────┘
+//! ```
 //!
 //! A body is octets, and text is octets: without this [`RpcClient::call`] takes and gives both. What is typed here is
 //! the same on the wire but for `content-type`, so both sides are typed or not as they like.
+//!
+//! Read next: `service`. Explained in `docs/rpc.md`.
 
 use std::{fmt::Display, pin::Pin};
 
