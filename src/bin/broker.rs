@@ -1,4 +1,9 @@
-//! The built-in broker alone, for anybody's clients.
+//! # The broker: the built-in one alone, for anybody's clients
+//!
+//! What a test starts with [`Broker::start`], here at an address of your choice and until Ctrl-C. It keeps all in
+//! memory.
+//!
+//! Read next: [`home`](amqp_rpc::cli::home). Explained in `docs/broker.md`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,12 @@
-//! Tutorial six, the client: it asks for one Fibonacci number, or for very many.
+//! # The client: tutorial six, it asks for one Fibonacci number or for very many
+//!
+//! ```text
+//! client 30                                 one call: its result, or a sentence and the exit status of its outcome
+//! client 10 --count 100000 --concurrency 64 many calls, and what became of each
+//! client ping                               no call: is there a broker, and how many consume from the queue?
+//! ```
+//!
+//! Read next: `broker`. Explained in `docs/11-rpc.md`.
 
 use std::{pin::pin, process::ExitCode, time::Duration};
 

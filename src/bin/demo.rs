@@ -1,4 +1,10 @@
-//! The whole conversation on one page: a broker, a server and a client in one process, and every frame they exchange.
+//! # The demo: the whole conversation on one page
+//!
+//! A broker, a server and a client in one process, and every frame they exchange. They talk over real sockets; a tap
+//! between each program and its socket prints what crosses it. Names, ids and the clock are fixed, so that every run is
+//! the same, and `docs/conversation.md` is what it prints.
+//!
+//! Read next: `server`.
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 

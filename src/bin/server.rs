@@ -1,4 +1,12 @@
-//! Tutorial six, the server: it answers `30` with `832040`.
+//! # The server: tutorial six, it answers `30` with `832040`
+//!
+//! ```text
+//! --url, AMQP_URL ─▶ that broker │ no URL ─▶ localhost:5672, or else the broker in this process
+//! ```
+//!
+//! Everything else is [`RpcServer`]: what is here is what to call it with, and what to say meanwhile.
+//!
+//! Read next: `client`. Explained in `docs/11-rpc.md`.
 
 use std::{process::ExitCode, time::Duration};
 

@@ -1,4 +1,14 @@
-//! What programs and their broker say to each other: heard at a tap, told frame by frame, and kept.
+//! # The conversation: what was heard at a tap, told frame by frame, and kept
+//!
+//! ```text
+//! .. 01 00 01 00 00 00 0d 00 3c │ 00 50 00 .. ce 08 00 ..     two reads, as TCP cut them
+//!    └──────────── one unit ────┼────────────┘ └─ the next   "client ──▶ broker  channel 1  basic.ack  delivery-tag=1"
+//! ```
+//!
+//! TCP delivers octets and not frames, so each direction is put together again, and a frame is told with its last octet.
+//! What is printed is what the codec's own decoder and annotator make of it.
+//!
+//! Read next: [`flip`](super::flip). Explained in `docs/conversation.md`.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

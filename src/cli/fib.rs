@@ -1,4 +1,14 @@
-//! The work of tutorial six: Fibonacci numbers, by the recursion that takes long on purpose.
+//! # Fib: the work itself, by the recursion that takes long on purpose
+//!
+//! ```text
+//! "30" ─▶ parse ─▶ fib(30) on a thread that may block ─▶ "832040"
+//!                      └ looks at the clock and the flag about every millisecond: nobody waits? it stops
+//! ```
+//!
+//! A future that is dropped stops at its next await, and a recursion has none. Work that should end when its caller has
+//! given up has to ask for itself (RPC-10).
+//!
+//! This is the last module. Go on with the exercises at the end of each chapter in `docs/`.
 
 use std::sync::{
     Arc,

@@ -1,4 +1,14 @@
-//! One octet that is inverted on the way from a caller to its broker, and what comes of it.
+//! # Flipping: one octet that is inverted on the way, and what comes of it
+//!
+//! ```text
+//! client ── .. 00 0a 00 00 .. ──▶ tap ── .. 00 f5 00 00 .. ──▶ broker ── 501, 540, 404, silence, or nothing at all ──▶
+//! ```
+//!
+//! To break something is the shortest way to learn what it is for. A few octets may be anything, as those of a body.
+//! Most end in a close that names the mistake. And some are answered by nobody: a size that became larger makes the
+//! broker wait for the rest of a frame that has been sent already.
+//!
+//! Read next: [`illustrated`](super::illustrated). Explained in `docs/09-errors-and-closing.md`.
 
 use std::{ops::Range, time::Duration};
 

@@ -1,4 +1,15 @@
-//! Where a server finds its broker: at the URL it was given, at the usual port, or in its own process.
+//! # Home: where a server finds its broker, or becomes one
+//!
+//! ```text
+//! connect ─┬─ open ──────▶ that one
+//!          └─ refused ───▶ bind ─┬─ ours ────▶ this process is the broker
+//!                                └─ in use ──▶ somebody was faster: connect again
+//! ```
+//!
+//! Two servers may start in the same moment, and each finds the port free. Only one can bind it, so the loser asks
+//! again and finds the winner.
+//!
+//! Read next: [`load`](super::load).
 
 use std::{io, net::Ipv4Addr};
 

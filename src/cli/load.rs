@@ -1,4 +1,13 @@
-//! Many calls at once, and what became of them.
+//! # Load: many calls at once, and what became of them
+//!
+//! ```text
+//! count 100000, concurrency 64 ─▶ 64 tasks, each with its next call when the last has ended ─▶ one summary
+//! ```
+//!
+//! What is summed up can be asked for at any time, so Ctrl-C in the middle still says what became of the calls so far.
+//! The exit status is that of the first call that failed.
+//!
+//! Read next: [`tap`](super::tap).
 
 use std::{
     collections::BTreeMap,

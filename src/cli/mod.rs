@@ -1,6 +1,14 @@
-//! What the four programs share: where to find a broker, what to say when something fails, and `fib` itself.
+//! # The programs: what the four of them share
+//!
+//! ```text
+//! demo    one call, frame by frame, in one process        server   answers, and hosts the broker if there is none
+//! client  asks once, or a million times                   broker   the broker alone
+//!           all of them: --url, one sentence on standard error for a failure, and an exit status that says which
+//! ```
 //!
 //! Nothing of it is needed by the library; it comes with the feature `cli`.
+//!
+//! Read next: `demo`, which is `src/bin/demo.rs`.
 
 pub mod conversation;
 pub mod fib;

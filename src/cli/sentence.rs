@@ -1,4 +1,13 @@
-//! One plain sentence for each thing that can go wrong, and what to do about it.
+//! # Sentences: one for each thing that can go wrong, and what to do about it
+//!
+//! ```text
+//! Cause, Error, RpcError ─▶ "No broker listens at localhost:5672: start one with `cargo run --bin server`, .."   3
+//! ```
+//!
+//! Whoever reads it has no debugger and did not write the program. So it says what was tried, what the broker said, and
+//! what to try next; the number is the exit status.
+//!
+//! Read next: [`fib`](super::fib). Explained in `docs/19-reply-codes.md`, and `docs/24-incidents.md`.
 
 use std::io;
 

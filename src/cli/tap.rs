@@ -1,4 +1,13 @@
-//! A tap between a program and its socket: what crosses it is heard, and one octet of it may be inverted on the way.
+//! # The tap: at a socket, it hears what crosses it
+//!
+//! ```text
+//! program ◀══▶ tap ◀══▶ socket        octets pass as they come, in pieces or in heaps
+//!               └─▶ conversation      and are heard on the way; one of them may come out inverted
+//! ```
+//!
+//! A connection is driven over any reader and writer, so a tap is one of each, and no other layer knows of it.
+//!
+//! Read next: [`conversation`](super::conversation).
 
 use std::{
     io,

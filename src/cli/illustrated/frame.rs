@@ -1,4 +1,13 @@
-//! One unit of the conversation: its line, and inside it what it means and what its octets are.
+//! # One frame: its octets, its fields, and the way between
+//!
+//! ```text
+//! 01 │ 00 01 │ 00 00 00 0d │ 00 3c 00 50 │ ..      each group a link to its field
+//! type channel  size          method               each field a link to its octets
+//! ```
+//!
+//! Links, and no script: so it works on paper, in a reader for the blind and with scripts turned off.
+//!
+//! Read next: `texts`.
 
 use maud::{Markup, html};
 

@@ -1,9 +1,15 @@
-//! The illustrated conversation: one page, complete in itself, in which every octet belongs to a field and every frame
-//! says what it means, why it is sent and what may come next.
+//! # The illustrated conversation: a page for a browser
 //!
-//! The structure is the annotator's and the conversation is the one that was heard, so the page cannot show anything
-//! else than the program did. Only the texts are written by hand: `frames.txt` and `fields.txt`. Without scripts it can
+//! ```text
+//! conversation ─▶ units ─▶ frame.rs ─┬─ annotator: which octets are which field
+//!                                    └─ texts.rs ◀─ frames.txt, fields.txt: what it means, why, what may come next
+//! ```
+//!
+//! One page, complete in itself. The structure is the annotator's and the conversation is the one that was heard, so
+//! the page cannot show anything else than the program did. Only the texts are written by hand. Without scripts it can
 //! be read; `script.js` adds the highlighting and the arrow keys.
+//!
+//! Read next: `frame`. Explained in `docs/conversation.html`, which is what it writes.
 
 mod frame;
 mod texts;

@@ -1,4 +1,12 @@
-//! What the page says about frames and fields, read from the tables beside this file, and the rules in `docs/rules.md`.
+//! # Texts: what is said about frames and fields, from the tables beside this file
+//!
+//! ```text
+//! queue.declare by client with passive        the first key that fits decides: what, by whom, to whom, a word in it
+//! ```
+//!
+//! Rules are not written twice: a text names them by id, and their sentences come from `docs/rules.md`.
+//!
+//! Read next: [`sentence`](crate::cli::sentence).
 
 use maud::{Markup, html};
 
