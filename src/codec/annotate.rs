@@ -14,7 +14,7 @@
 //! dump cannot disagree with what the program understood. The spans tile the input exactly, also where it is broken:
 //! what cannot be read is a span that says why.
 //!
-//! Read next: [`domain`](super::domain). Every dump in `docs/` is its output.
+//! Read next: [`line`](super::line). Every dump in `docs/` is its output.
 
 use std::{fmt, ops::Range};
 
@@ -25,7 +25,7 @@ use super::{
     domain::{ChannelId, MethodId},
     error::DecodeError,
     frame::{self, FRAME_END, PROTOCOL_HEADER},
-    method::{Method, MethodRow},
+    method::{Method, MethodRow, wire_name},
     properties::ContentHeader,
     table::{FieldTable, FieldValue},
 };
@@ -59,7 +59,7 @@ impl Span {
     pub(crate) fn value(range: Range<usize>, label: &str, value: String, secret: bool) -> Self {
         Self {
             range,
-            label: label.replace('_', "-"),
+            label: wire_name(label),
             value,
             depth: 0,
             secret,
@@ -76,7 +76,7 @@ impl Span {
         if set != "1" {
             return;
         }
-        let name = name.replace('_', "-");
+        let name = wire_name(name);
         self.value = if self.value == "(none)" {
             name
         } else {
@@ -610,7 +610,7 @@ ce                            frame-end
             let labels = annotation.spans.iter().filter(|span| span.depth == 0);
             let labels: Vec<_> = labels.map(|span| span.label.as_str()).collect();
             let mut expected: Vec<_> = row.fields.iter().map(|(name, ty)| {
-                if ty.contains("bool") { "bits".to_owned() } else { name.replace('_', "-") }
+                if ty.contains("bool") { "bits".to_owned() } else { wire_name(name) }
             }).collect();
             if let Some(at) = expected.iter().position(|name| name == "class-id") {
                 expected.splice(at..at + 2, ["at fault".to_owned()]);

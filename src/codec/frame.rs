@@ -96,11 +96,13 @@ impl fmt::Display for Payload {
                 "header  {} octets  {}",
                 header.body_size, header.properties
             ),
-            Self::Body(octets) => write!(
-                f,
-                "body    \"{}\"",
-                octets.get(..64).unwrap_or(octets).escape_ascii()
-            ),
+            Self::Body(octets) => match octets.split_at_checked(64) {
+                Some((shown, more)) if !more.is_empty() => {
+                    let (shown, more) = (shown.escape_ascii(), more.len());
+                    write!(f, "body    \"{shown}\" and {more} octets more")
+                }
+                _ => write!(f, "body    \"{}\"", octets.escape_ascii()),
+            },
             Self::Heartbeat => f.write_str("heartbeat"),
         }
     }
@@ -607,7 +609,7 @@ mod tests {
             (
                 body(vec![b'x'; 65]),
                 3,
-                format!("body    \"{}\"", "x".repeat(64)),
+                format!("body    \"{}\" and 1 octets more", "x".repeat(64)),
             ),
             (Payload::Heartbeat, 8, "heartbeat".into()),
         ];

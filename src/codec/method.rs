@@ -480,13 +480,21 @@ impl std::fmt::Display for Method {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())?;
         self.each_field(&mut |name, value, is_bit| {
-            let name = name.replace('_', "-");
+            let name = wire_name(name);
             if is_bit {
                 write!(f, " {name}")
             } else {
                 write!(f, " {name}={value}")
             }
         })
+    }
+}
+
+/// What the grammar calls a field: `type` is `kind` in Rust, the word being taken.
+pub(super) fn wire_name(field: &str) -> String {
+    match field {
+        "kind" => "type".into(),
+        other => other.replace('_', "-"),
     }
 }
 
@@ -509,7 +517,7 @@ mod tests {
         // SASL-12, TYPE-13: what is empty, zero, false or reserved is left out, and so are credentials.
         let mut table = FieldTable::EMPTY;
         table.insert(short!("x-max-priority"), 9);
-        let lines: [(Method, &str); 9] = [
+        let lines: [(Method, &str); 10] = [
             (QueueDeclare::default().into(), "queue.declare"),
             (
                 QueueDeclare {
@@ -559,6 +567,14 @@ mod tests {
                 "basic.ack delivery-tag=0 multiple",
             ),
             (ChannelClose::default().into(), "channel.close reply-code=0"),
+            (
+                ExchangeDeclare {
+                    kind: short!("topic"),
+                    ..Default::default()
+                }
+                .into(),
+                r#"exchange.declare type="topic""#,
+            ),
             (BasicCancelOk::default().into(), "basic.cancel-ok"),
             (
                 BasicCancelOk {

@@ -29,8 +29,8 @@
 //! Nothing here panics, whatever the octets (SEC-11), and no memory is reserved for a length that a peer has only
 //! announced (SEC-1).
 //!
-//! Reading order: [`frame`], [`args`], [`table`], [`method`], [`properties`], [`mod@annotate`]. Look up when you meet
-//! them: the small types in [`domain`], the mistakes in [`error`], and [`sink`], where octets go.
+//! Reading order: [`frame`], [`args`], [`table`], [`method`], [`properties`], [`mod@annotate`], [`mod@line`]. Look up when
+//! you meet them: the small types in [`domain`], the mistakes in [`error`], and [`sink`], where octets go.
 //!
 //! Read next: [`frame`]. Explained in `docs/01-first-octets.md`.
 
@@ -39,6 +39,7 @@ pub mod args;
 pub mod domain;
 pub mod error;
 pub mod frame;
+pub mod line;
 pub mod method;
 pub mod properties;
 pub mod sink;
@@ -56,6 +57,7 @@ pub use self::{
     frame::{
         FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, Frame, FrameDecoder, PROTOCOL_HEADER, Payload,
     },
+    line::{Line, describe, next_unit},
     method::*,
     properties::{BASIC_CLASS, ContentHeader, PROPERTIES, Properties},
     table::{FieldTable, FieldValue},
