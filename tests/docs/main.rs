@@ -6,9 +6,11 @@
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // in a test a panic is the report
 
+mod code;
 mod conversation;
 mod dumps;
 mod links;
+mod listings;
 mod pages;
 mod rules;
 mod session;
