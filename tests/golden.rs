@@ -224,7 +224,7 @@ fn properties(json: &Value) -> Properties {
     fn property<T: Described>(json: &Value, name: &str) -> Option<T> {
         json.get(name).map(T::from_json)
     }
-    let known = |name: &String| PROPERTIES.iter().any(|(_, known)| known == name);
+    let known = |name: &String| PROPERTIES.iter().any(|(_, known, _)| known == name);
     assert!(json.as_object().unwrap().keys().all(known));
     Properties {
         content_type: property(json, "content-type"),

@@ -144,7 +144,7 @@ fn every_property_has_its_flag_its_name_and_its_type() {
     let grammar = grammar();
     let grammar = rows(&grammar["properties"]);
     assert_eq!((grammar.len(), PROPERTIES.len()), (14, 14));
-    for (property, (bit, name)) in grammar.iter().zip(PROPERTIES) {
+    for (property, (bit, name, _)) in grammar.iter().zip(PROPERTIES) {
         assert_eq!(property["bit"], *bit, "{name}");
         assert_eq!(property["name"], *name);
 

@@ -93,14 +93,8 @@ pub fn header(u: &mut Unstructured) -> Result<Vec<u8>> {
     };
     payload.extend(body_size.to_be_bytes());
     payload.extend(flags.to_be_bytes());
-    for (bit, name) in PROPERTIES {
+    for (bit, _, kind) in PROPERTIES {
         if flags & (1 << bit) != 0 {
-            let kind = match *name {
-                "headers" => "FieldTable",
-                "delivery-mode" | "priority" => "u8",
-                "timestamp" => "u64",
-                _ => "ShortString",
-            };
             value(u, kind, &mut payload)?;
         }
     }

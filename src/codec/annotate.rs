@@ -629,8 +629,8 @@ ce                            frame-end
             let labels = annotation.spans.iter().filter(|span| span.depth == 0);
             let labels: Vec<_> = labels.map(|span| span.label.as_str()).collect();
             let fixed = ["type", "channel", "size", "class-id", "weight", "body-size", "flags"];
-            let present = PROPERTIES.iter().filter(|(bit, _)| flags & (1 << bit) != 0);
-            let present = present.map(|(_, name)| *name);
+            let present = PROPERTIES.iter().filter(|(bit, ..)| flags & (1 << bit) != 0);
+            let present = present.map(|(_, name, _)| *name);
             let expected: Vec<_> = fixed.into_iter().chain(present).chain(["frame-end"]).collect();
             prop_assert_eq!(labels, expected);
         }

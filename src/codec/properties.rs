@@ -72,8 +72,8 @@ macro_rules! properties {
             }
         }
 
-        /// The flag bit and the name of each property, in wire order.
-        pub const PROPERTIES: &[(u8, &str)] = &[$(($bit, $name)),*];
+        /// The flag bit, the name and the Rust type of each property, in wire order.
+        pub const PROPERTIES: &[(u8, &str, &str)] = &[$(($bit, $name, stringify!($ty))),*];
 
         #[cfg(any(test, feature = "proptest"))]
         mod arbitrary {

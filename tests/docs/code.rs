@@ -36,7 +36,7 @@ fn mentions(line: &str, name: &str) -> bool {
 
 fn defines(line: &str, name: &str) -> bool {
     let words: Vec<_> = line
-        .split(|c: char| !is_of_a_name(c) && c != '!')
+        .split(|c: char| !is_of_a_name(c) && c != '!' && c != '\'')
         .filter(|word| !word.is_empty())
         .collect();
     let is_row = words
@@ -88,6 +88,13 @@ fn places(source: &str, path: &[&str]) -> Vec<usize> {
             .into_iter()
             .find(|lines| !lines.is_empty())
             .unwrap_or_default();
+    }
+    // Of several, the one that is inside of nothing else.
+    let indent = |at: &usize| lines[*at].len() - lines[*at].trim_start().len();
+    if owners.is_empty()
+        && let Some(least) = found.iter().map(indent).min()
+    {
+        found.retain(|at| indent(at) == least);
     }
     if found.is_empty() {
         found = all(&|at| mentions(lines[at], name));

@@ -9,6 +9,7 @@
 mod code;
 mod conversation;
 mod dumps;
+mod generated;
 mod links;
 mod listings;
 mod pages;

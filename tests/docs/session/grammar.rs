@@ -38,7 +38,7 @@ static GRAMMAR: LazyLock<Grammar> = LazyLock::new(|| {
 type Encoded = Result<Vec<u8>, String>;
 
 /// The frame that a line means: what stands behind its channel.
-pub(super) fn frame(channel: u16, said: &str) -> Encoded {
+pub(crate) fn frame(channel: u16, said: &str) -> Encoded {
     if let Some(rest) = said.strip_prefix("header ") {
         return Ok(envelope(2, channel, header(rest)?));
     }

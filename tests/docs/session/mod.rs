@@ -17,7 +17,7 @@
 //! client says only what stands there: no heartbeat and no close-ok of its own. Connections that were opened so have no
 //! heartbeats. `session continued` goes on where the fence before it on the page has ended.
 
-mod grammar;
+pub(crate) mod grammar;
 mod values;
 mod world;
 
