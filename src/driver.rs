@@ -1,4 +1,4 @@
-//! # Chapter 3: where octets meet a socket
+//! # Part 3: where octets meet a socket
 //!
 //! One task per connection, one loop, the same for client and broker. It waits for five things at once and never for one
 //! of them alone: a loop that waits for a write cannot read, and two peers that both wait for a write wait for ever; a

@@ -7,15 +7,15 @@
 //! a user sees events**, and each arrow is a module that can be read alone:
 //!
 //! ```text
-//!             rpc        call("rpc_queue", "30") → "832040"                    chapter 6
+//!             rpc        call("rpc_queue", "30") → "832040"                    part 6
 //!              │
-//!            client      Connection, Channel, Consumer      broker             chapters 4 and 5
+//!            client      Connection, Channel, Consumer      broker             parts 4 and 5
 //!              │                                              │
-//!            driver      the one loop that touches a socket   │                chapter 3
+//!            driver      the one loop that touches a socket   │                part 3
 //!              └──────────────────────┬───────────────────────┘
-//!            protocol    Connection: receive, send, tick; pure                 chapter 2
+//!            protocol    Connection: receive, send, tick; pure                 part 2
 //!              │
-//!            codec       octets ⇄ frames ⇄ methods; pure                       chapter 1
+//!            codec       octets ⇄ frames ⇄ methods; pure                       part 1
 //! ```
 //!
 //! # Words

@@ -1,11 +1,11 @@
-//! # Chapter 5: the broker's brain, methods in and methods out
+//! # Part 5: the broker's brain, methods in and methods out
 //!
 //! ```text
 //!  basic.publish ──► exchange ──binding──► queue ──turn──► consumer ──► basic.deliver
 //!                    routes, keeps nothing  keeps, in order  takes what its prefetch allows
 //! ```
 //!
-//! Everything in this chapter but `server` and `session` is pure: no socket, no clock, no thread. A
+//! Everything in this part but `server` and `session` is pure: no socket, no clock, no thread. A
 //! [`Vhost`](vhost::Vhost) is told what a connection asked for and at what time, and says what each connection has to
 //! send because of it. So routing, turns, prefetch and requeueing are tested as transcripts, without a wait and without
 //! a port.

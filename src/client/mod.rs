@@ -1,4 +1,4 @@
-//! # Chapter 4: the client, what a user touches
+//! # Part 4: the client, what a user touches
 //!
 //! ```no_run
 //! use amqp_rpc::client::Connection;

@@ -9,7 +9,7 @@
 //! The demo prints these lines, and so do the pages in docs/. A dump says what every octet means; a line says what the
 //! frame does: arguments that are empty, zero or false are left out, and so are credentials (SASL-12).
 //!
-//! Read next: chapter 2, [`protocol`](crate::protocol).
+//! Read next: part 2, [`protocol`](crate::protocol).
 
 use std::fmt;
 

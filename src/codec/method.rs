@@ -7,7 +7,7 @@
 //!
 //! A row is all that a method needs; `carries content` marks those that a header and bodies follow. Everything else is
 //! derived from the row: the struct, the decoder, the encoder, the dump, the legality checks of the protocol core and
-//! the generators of the tests. On a first reading skip the macro and begin at `methods! {`: the table is the chapter.
+//! the generators of the tests. On a first reading skip the macro and begin at `methods! {`: the table is what to read.
 //!
 //! `reserved_*` fields mean nothing any more; RabbitMQ's extensions are marked *extension*. Three surprises:
 //! `exchange.unbind-ok` is 51 and not 41, `queue.unbind` is 50 and has no no-wait (METH-5), and `channel.open-ok`

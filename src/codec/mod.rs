@@ -1,4 +1,4 @@
-//! # Chapter 1: bytes become frames, frames become methods and content
+//! # Part 1: bytes become frames, frames become methods and content
 //!
 //! ```text
 //!  01 00 01 00 00 00 15 00 32 00 0a 00 00 09 72 70 63 .. 02 00 00 00 00 ce      octets

@@ -9,7 +9,7 @@
 //! A broken rule has an author. If our own caller asked for it, nothing was sent and the call returns the
 //! [`Violation`]; if the peer sent it, a close goes out with its code and the same value says why.
 //!
-//! Read next: chapter 3, `driver.rs`. Explained in `docs/09-errors-and-closing.md`.
+//! Read next: part 3, `driver.rs`. Explained in `docs/09-errors-and-closing.md`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! # Chapter 2: frames become events, and a conversation has an order
+//! # Part 2: frames become events, and a conversation has an order
 //!
 //! ```text
 //!            receive(octets)                      poll_event() -> Event

@@ -1,4 +1,4 @@
-//! # Chapter 6: RPC, tutorial six on the client alone
+//! # Part 6: RPC, tutorial six on the client alone
 //!
 //! ```text
 //!  client                        broker                          server
