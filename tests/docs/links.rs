@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use crate::pages::{Page, none, pages, prose, read, root, without_fences};
 
 /// The targets of `[text](target)`.
-fn links(text: &str) -> Vec<&str> {
+pub(crate) fn links(text: &str) -> Vec<&str> {
     text.split("](")
         .skip(1)
         .filter_map(|rest| rest.split_once(')'))

@@ -6,6 +6,7 @@
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)] // in a test a panic is the report
 
+mod chapters;
 mod code;
 mod conversation;
 mod dumps;
