@@ -85,3 +85,12 @@ struct ReadmeDoctests;
 #[cfg(all(doctest, feature = "serde"))]
 #[doc = include_str!("../docs/rpc.md")]
 struct RpcDoctests;
+
+/// Those of the chapters.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/12-inside.md")]
+struct InsideDoctests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/23-testing.md")]
+struct TestingDoctests;
