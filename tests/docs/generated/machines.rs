@@ -194,7 +194,7 @@ fn explore(
 }
 
 fn is_end(state: &str) -> bool {
-    state == "[*]"
+    state == "[*]" || state == "Over"
 }
 
 fn label(causes: &[&Step]) -> String {
@@ -451,7 +451,7 @@ fn closing_state(side: Sender, path: &[Step]) -> String {
     let name = if machine.core.is_open() {
         "Open"
     } else if machine.core.is_over() {
-        "[*]"
+        "Over"
     } else if said.iter().any(|name| name == "connection.close") {
         "Closing"
     } else {
