@@ -73,7 +73,7 @@ pub(super) fn methods() -> String {
             write!(
                 text,
                 "\n### Class {class}, {name}\n\n\
-                 | method | octets | name | who sends it | arguments in wire order | answer |\n|---:|---|---|---|---|---|\n"
+                 | method | octets | name | from | arguments in wire order | answer |\n|---:|---|---|---|---|---|\n"
             )
             .unwrap();
         }
