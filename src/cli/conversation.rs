@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::{sync::Notify, time::timeout};
 
 use super::{flip::Flip, say};
-use crate::codec::{Frame, FrameDecoder, Method, PROTOCOL_HEADER, Payload, Redact, annotate};
+use crate::codec::{Line, Redact, annotate, describe, next_unit};
 
 /// Who sends and who receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,12 +208,21 @@ impl Speaker {
     }
 
     fn print(&self, unit: &Unit) {
-        let Told { channel, said, .. } = tell(&unit.octets);
-        let (style, dim) = (self.style, Style::new().dimmed());
+        let line = describe(&unit.octets);
+        let (style, dim, bold) = (self.style, Style::new().dimmed(), Style::new().bold());
+        let Line {
+            lane, name, says, ..
+        } = &line;
+        let said = if line.is_content {
+            format!("  {name:<6}  {says}")
+        } else {
+            format!("{bold}{name}{bold:#}  {says}")
+        };
         let arrow = unit.direction.arrow();
         say(format_args!(
-            "  {style}{:<6} {arrow}{style:#}  {dim}{channel:<9}{dim:#}  {said}",
-            self.name
+            "  {style}{:<6} {arrow}{style:#}  {dim}{lane:<9}{dim:#}  {}",
+            self.name,
+            said.trim_end()
         ));
         let flip = self.flip.filter(|flip| flip.is_in(unit));
         let octets = match flip {
@@ -252,97 +261,5 @@ impl Heard {
             sent_told + sent.len() as u64,
             received_told + received.len() as u64,
         ]
-    }
-}
-
-/// The octets of the next protocol header or whole frame.
-fn next_unit(partial: &mut BytesMut) -> Option<Bytes> {
-    if partial.starts_with(&PROTOCOL_HEADER) {
-        return Some(partial.split_to(PROTOCOL_HEADER.len()).freeze());
-    }
-    let size = partial.get(3..7)?.try_into().ok().map(u32::from_be_bytes)?;
-    let length = usize::try_from(size).ok()?.checked_add(8)?;
-    (partial.len() >= length).then(|| partial.split_to(length).freeze())
-}
-
-/// A unit in one line.
-#[derive(Debug, Default)]
-pub struct Told {
-    /// The lane, `channel 1`; nothing for a protocol header.
-    pub channel: String,
-    /// What it is: `queue.declare`, `header`, `protocol header`.
-    pub name: String,
-    /// The fields that matter.
-    pub fields: String,
-    /// Both as they are printed.
-    said: String,
-}
-
-/// What a unit says, in one line.
-pub fn tell(octets: &Bytes) -> Told {
-    let mut decoder = FrameDecoder::new();
-    decoder.set_limits(1 << 24, 1 << 24);
-    let bold = Style::new().bold();
-    let told = |channel, name: &str, fields: &str, said: String| Told {
-        channel,
-        name: name.to_owned(),
-        fields: fields.to_owned(),
-        said: said.trim_end().to_owned(),
-    };
-    if **octets == PROTOCOL_HEADER {
-        let (name, fields) = ("protocol header", "AMQP 0-9-1");
-        return told(String::new(), name, fields, format!("{name}  {fields}"));
-    }
-    let frame = decoder.decode(&mut BytesMut::from(octets.as_ref()));
-    let Ok(Some(Frame { channel, payload })) = frame else {
-        let said = format!("{} octets that are no frame", octets.len());
-        return told(String::new(), "octets", "", said);
-    };
-    let text = match &payload {
-        Payload::Method(method) => fields_that_matter(method),
-        other => other.to_string(),
-    };
-    let (name, fields) = text.split_once(' ').unwrap_or((&text, ""));
-    let said = match payload {
-        Payload::Header(_) | Payload::Body(_) => format!("  {text}"),
-        Payload::Method(_) | Payload::Heartbeat => format!("{bold}{name}{bold:#}  {fields}"),
-    };
-    told(
-        format!("channel {channel}"),
-        name,
-        fields.trim_start(),
-        said,
-    )
-}
-
-fn fields_that_matter(method: &Method) -> String {
-    let product = |properties: &crate::codec::FieldTable| {
-        let text = |key| {
-            properties
-                .get(key)
-                .and_then(|value| value.as_long_string())
-                .unwrap_or_default()
-                .escape_ascii()
-        };
-        format!("{} {}", text("product"), text("version"))
-    };
-    match method {
-        Method::ConnectionStart(start) => {
-            format!(
-                "{} I am {}; log in with {}",
-                method.name(),
-                product(&start.server_properties),
-                start.mechanisms
-            )
-        }
-        Method::ConnectionStartOk(ok) => {
-            let who = product(&ok.client_properties);
-            format!(
-                "{} I am {who}; {}, my password is (hidden)",
-                method.name(),
-                ok.mechanism
-            )
-        }
-        other => other.to_string(),
     }
 }

@@ -16,10 +16,10 @@ use bytes::Bytes;
 
 use super::{
     Failure, Status,
-    conversation::{Direction, Speaker, Unit, tell},
+    conversation::{Direction, Speaker, Unit},
 };
 use crate::codec::{
-    FrameDecoder, Method, PROTOCOL_HEADER, Payload, Redact, annotate, annotate::Span,
+    FrameDecoder, Method, PROTOCOL_HEADER, Payload, Redact, annotate, annotate::Span, describe,
 };
 
 /// How long nobody may say anything: longer than a call waits for its reply, shorter than anything else takes that
@@ -146,7 +146,7 @@ impl Flip {
             }
             Some(Err(failure)) => (broker.unwrap_or(failure.sentence), status(failure.status)),
         };
-        let name = match &*tell(&unit.octets).name {
+        let name = match &*describe(&unit.octets).name {
             "header" => "a content header".to_owned(),
             "body" => "a body".to_owned(),
             "protocol header" => "the protocol header".to_owned(),

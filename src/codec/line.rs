@@ -25,10 +25,12 @@ use super::{
 pub struct Line {
     /// `channel 1`; empty where there is none.
     pub lane: String,
-    /// What it is, as `queue.declare`. Empty for the frames of a content, which belong to the method above them.
+    /// What it is: `queue.declare`, `header`, `protocol header`.
     pub name: String,
     /// What it says.
     pub says: String,
+    /// Whether it is a frame of a content, which is indented below its method.
+    pub is_content: bool,
 }
 
 /// The line of these octets: one frame, one protocol header, or octets that are neither.
@@ -39,15 +41,18 @@ pub fn describe(octets: &Bytes) -> Line {
         lane: String::new(),
         name: name.into(),
         says,
+        is_content: false,
     };
     match decoder.decode(&mut BytesMut::from(octets.as_ref())) {
         _ if **octets == PROTOCOL_HEADER => outside("protocol header", "AMQP 0-9-1".into()),
         Ok(Some(Frame { channel, payload })) => {
-            let (name, says) = said(&payload);
+            let text = said(&payload);
+            let (name, says) = text.split_once(' ').unwrap_or((&text, ""));
             Line {
                 lane: format!("channel {channel}"),
-                name,
-                says,
+                name: name.into(),
+                says: says.trim_start().into(),
+                is_content: matches!(payload, Payload::Header(_) | Payload::Body(_)),
             }
         }
         Ok(None) | Err(_) => outside("octets", hex(octets)),
@@ -72,28 +77,22 @@ fn hex(octets: &[u8]) -> String {
     pairs.join(" ")
 }
 
-fn said(payload: &Payload) -> (String, String) {
-    let method = match payload {
-        Payload::Method(method) => method,
-        Payload::Header(_) | Payload::Body(_) => return (String::new(), payload.to_string()),
-        Payload::Heartbeat => return ("heartbeat".into(), String::new()),
-    };
-    let says = match method {
-        Method::ConnectionStart(start) => {
+/// The name, a blank, and the fields that matter.
+fn said(payload: &Payload) -> String {
+    match payload {
+        Payload::Method(Method::ConnectionStart(start)) => {
             let who = product(&start.server_properties);
-            format!("I am {who}; log in with {}", start.mechanisms)
+            format!(
+                "connection.start I am {who}; log in with {}",
+                start.mechanisms
+            )
         }
-        Method::ConnectionStartOk(ok) => {
-            let who = product(&ok.client_properties);
-            format!("I am {who}; {}, my password is (hidden)", ok.mechanism)
+        Payload::Method(Method::ConnectionStartOk(ok)) => {
+            let (who, mechanism) = (product(&ok.client_properties), &ok.mechanism);
+            format!("connection.start-ok I am {who}; {mechanism}, my password is (hidden)")
         }
-        other => {
-            let line = other.to_string();
-            let says = line.split_once(' ').map(|(_, says)| says.to_owned());
-            says.unwrap_or_default()
-        }
-    };
-    (method.name().to_owned(), says)
+        other => other.to_string(),
+    }
 }
 
 /// Who a peer says it is. CONN-6
@@ -105,15 +104,18 @@ fn product(properties: &FieldTable) -> String {
     format!("{} {}", text("product"), text("version"))
 }
 
-/// The lane in a column of its own; the frames of a content are indented below their method.
+/// The lane in a column of its own.
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lane, name, says } = self;
-        match (name.as_str(), says.as_str()) {
-            ("", says) => write!(f, "{lane:<9}    {says}"),
-            (name, "") => write!(f, "{lane:<9}  {name}"),
-            (name, says) => write!(f, "{lane:<9}  {name}  {says}"),
-        }
+        let Self {
+            lane, name, says, ..
+        } = self;
+        let text = if self.is_content {
+            format!("  {name:<6}  {says}")
+        } else {
+            format!("{name}  {says}")
+        };
+        write!(f, "{lane:<9}  {}", text.trim_end())
     }
 }
 

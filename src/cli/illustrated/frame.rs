@@ -13,8 +13,8 @@ use maud::{Markup, html};
 
 use super::texts::{Subject, inline};
 use crate::{
-    cli::conversation::{Direction, Told, Unit, tell},
-    codec::{Redact, annotate, annotate::Span},
+    cli::conversation::{Direction, Unit},
+    codec::{Line, Redact, annotate, annotate::Span, describe},
 };
 
 /// How a field is coloured: by its part in the frame, and neighbours differently.
@@ -29,12 +29,12 @@ fn kind(span: &Span, index: usize) -> &'static str {
 
 /// A unit, closed; `number` counts them from 1.
 pub(super) fn unit(unit: &Unit, number: usize) -> Markup {
-    let Told {
-        channel,
+    let Line {
+        lane: channel,
         name,
-        fields,
+        says: fields,
         ..
-    } = tell(&unit.octets);
+    } = describe(&unit.octets);
     let says = format!("{channel} {fields}");
     let subject = Subject {
         who: unit.name,

@@ -342,7 +342,7 @@ impl End {
                 channel,
                 method,
                 message,
-            } => core.send_content(channel, method, message.properties, &message.body),
+            } => core.forward(channel, method, message.header(), message.body()),
             Output::CloseChannel {
                 channel,
                 code,
