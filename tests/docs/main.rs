@@ -14,5 +14,6 @@ mod generated;
 mod links;
 mod listings;
 mod pages;
+mod rendering;
 mod rules;
 mod session;
