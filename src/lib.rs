@@ -37,7 +37,7 @@
 //! 5. [`broker`]: exchanges, queues and turns, in memory; start it inside a test with [`broker::Broker::start`].
 //! 6. [`rpc`]: tutorial six, with an answer to every question it leaves open.
 //!
-//! Read next: chapter 1, [`codec`]; each module ends with the name of the one after it. What the modules do is
+//! Read next: part 1, [`codec`]; each module ends with the name of the one after it. What the modules do is
 //! explained in the chapters of `docs/`, and `docs/12-inside.md` leads from one to the other.
 //!
 //! # In ten lines
