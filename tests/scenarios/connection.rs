@@ -122,7 +122,7 @@ pub async fn hard_error_costs_every_channel(world: World) {
     }
 }
 
-/// CHAN-2, CHAN-3, METH-4, FRAME-15: what no client should say.
+/// CHAN-2, CHAN-3, CHAN-14, METH-4, FRAME-15: what no client should say.
 pub async fn methods_out_of_place(world: World) {
     let faults: [(u16, Method, u16); 6] = [
         (9, QueueDeclare::default().into(), 504),
@@ -141,6 +141,12 @@ pub async fn methods_out_of_place(world: World) {
         };
         assert_eq!(reason.code.0, code, "{name} on channel {channel}");
     }
+    // CHAN-14: to ask for what goes on anyway is no fault.
+    let mut raw = world.raw().await;
+    let answer = raw.ask(ChannelFlow { active: true }).await;
+    assert_eq!(answer, ChannelFlowOk { active: true }.into());
+    let answer = raw.ask(BasicQos::default()).await;
+    assert_eq!(answer, BasicQosOk::default().into());
 }
 
 /// CONTENT-7, CONTENT-12

@@ -300,6 +300,7 @@ impl Vhost {
             M::BasicRecover(m)      => self.basic_recover(lane, m.requeue, true, now),
             M::BasicRecoverAsync(m) => self.basic_recover(lane, m.requeue, false, now),
             M::ConfirmSelect(m)     => self.confirm_select(lane, m.no_wait),
+            M::ChannelFlow(_)       => Ok(()), // to go on, which nothing here has stopped; its core has answered (CHAN-14)
             other                   => Err(Fault::not_implemented(other.name())),
         }
     }
