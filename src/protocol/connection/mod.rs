@@ -13,8 +13,8 @@
 
 mod blocking;
 mod closing;
+mod contents;
 mod event;
-mod forward;
 mod opening;
 mod receive;
 
@@ -30,16 +30,16 @@ use tracing::trace;
 pub use self::event::Event;
 use super::{
     channel::{Channel, Stage as ChannelStage},
-    content::{Held, bodies},
+    content::Held,
     error::{Cause, CloseReason, Violation},
     handshake::{ClientConfig, ClientHandshake, ServerConfig, ServerHandshake},
     heartbeat::{Beat, Heartbeat},
     tuning::Tuning,
 };
 use crate::codec::{
-    BASIC_CLASS, ChannelClose, ChannelFlow, ChannelId, ChannelOpen, ContentHeader, FrameDecoder,
-    Method, MethodId, PROTOCOL_HEADER, Properties, ReplyCode, Sender,
-    frame::{encode_body, encode_header, encode_heartbeat, encode_method},
+    ChannelClose, ChannelFlow, ChannelId, ChannelOpen, FrameDecoder, Method, MethodId,
+    PROTOCOL_HEADER, ReplyCode, Sender,
+    frame::{encode_heartbeat, encode_method},
 };
 
 #[derive(Debug)]
@@ -288,39 +288,6 @@ impl Connection {
         let method = method.into();
         self.sendable(channel, &method, false)?.expect(&method);
         self.say(channel, &method);
-        Ok(())
-    }
-
-    /// Sends a method, its content header and its bodies as one unit: nothing of the channel comes between. CONTENT-13
-    ///
-    /// # Errors
-    /// As for [`send`](Self::send), and 311 when the properties do not fit a frame, which is never split (CONTENT-15).
-    pub fn send_content(
-        &mut self,
-        channel: ChannelId,
-        method: impl Into<Method>,
-        properties: impl Into<Box<Properties>>,
-        body: &[u8],
-    ) -> Result<(), Violation> {
-        let method = method.into();
-        self.sendable(channel, &method, true)?;
-        let body_size = u64::try_from(body.len()).unwrap_or(u64::MAX);
-        let header = ContentHeader {
-            class_id: BASIC_CLASS,
-            body_size,
-            properties: properties.into(),
-        };
-        let before = self.outbound.len();
-        encode_method(channel, &method, &mut self.outbound);
-        let size = encode_header(channel, &header, &mut self.outbound);
-        // The header shows its size when it is written; one that does not fit takes its method back with it.
-        let fits = self.tuning.fit_header(channel, method.id(), size);
-        fits.inspect_err(|_| self.outbound.truncate(before))?;
-        trace!(%channel, %method, "sent");
-        trace!(%channel, size = header.body_size, properties = %header.properties, "sent a header");
-        for octets in bodies(body, self.tuning.body_limit()) {
-            encode_body(channel, octets, &mut self.outbound);
-        }
         Ok(())
     }
 

@@ -12,7 +12,7 @@
 //! method means: in the middle of a content even the right method is wrong, and 505 (CONTENT-7). A channel that is
 //! closing still asks it, and throws the result away (CHAN-8).
 //!
-//! Read next: `forward`. Explained in `docs/05-channels.md`, and `docs/09-errors-and-closing.md`.
+//! Read next: `contents`. Explained in `docs/05-channels.md`, and `docs/09-errors-and-closing.md`.
 
 use bytes::BytesMut;
 use tracing::trace;
