@@ -25,7 +25,7 @@ use tracing::{info, warn};
 use super::{
     call::ReplyMode,
     error::RpcError,
-    reconnect::{ConnectionState, Dialler, Pauses},
+    reconnect::{ConnectionState, Line},
     replies::ReplyAddress,
     stats::Counters,
 };
@@ -73,9 +73,7 @@ impl Keeper {
         mode: ReplyMode,
         counters: &Arc<Counters>,
     ) -> Result<Self, Error> {
-        let mut dialler = Dialler::new(endpoints);
-        let connection = dialler.dial().await?;
-        Self::begin(&connection, Some(dialler), mode, counters).await
+        Self::begin(Line::dial(endpoints).await?, mode, counters).await
     }
 
     /// On this connection and no other.
@@ -90,33 +88,25 @@ impl Keeper {
         mode: ReplyMode,
         counters: &Arc<Counters>,
     ) -> Result<Self, Error> {
-        Self::begin(connection, None, mode, counters).await
+        Self::begin(Line::on(connection.clone()), mode, counters).await
     }
 
-    async fn begin(
-        connection: &Connection,
-        dialler: Option<Dialler>,
-        mode: ReplyMode,
-        counters: &Arc<Counters>,
-    ) -> Result<Self, Error> {
-        let address = Arc::new(ReplyAddress::open(connection, mode, counters.clone()).await?);
-        let link = Arc::new(watch::Sender::new(Link::Up(address.clone())));
-        let state = Arc::new(watch::Sender::new(ConnectionState::Connected));
-        let own = dialler.is_some();
+    async fn begin(line: Line, mode: ReplyMode, counters: &Arc<Counters>) -> Result<Self, Error> {
+        let address = ReplyAddress::open(line.connection(), mode, counters.clone());
+        let address = Arc::new(address.await?);
         let task = Task {
-            dialler,
-            pauses: Pauses::new(),
+            line,
             mode,
             counters: counters.clone(),
-            link: link.clone(),
-            state: state.clone(),
+            link: Arc::new(watch::Sender::new(Link::Up(address.clone()))),
+            state: Arc::new(watch::Sender::new(ConnectionState::Connected)),
         };
         Ok(Self {
-            link,
-            state,
-            task: tokio::spawn(task.run(address)).abort_handle(),
-            own,
+            link: task.link.clone(),
+            state: task.state.clone(),
+            own: task.line.is_ours(),
             refusing: AtomicBool::new(false),
+            task: tokio::spawn(task.run(address)).abort_handle(),
         })
     }
 
@@ -236,8 +226,7 @@ fn change(
 
 /// Waits for a loss, and makes up for it.
 struct Task {
-    dialler: Option<Dialler>,
-    pauses: Pauses,
+    line: Line,
     mode: ReplyMode,
     counters: Arc<Counters>,
     link: Arc<watch::Sender<Link>>,
@@ -247,14 +236,12 @@ struct Task {
 impl Task {
     async fn run(mut self, mut address: Arc<ReplyAddress>) {
         loop {
-            let cause = address.over().await;
-            warn!(%cause, "no reply can come any more");
-            let connection = address.connection.clone();
+            let lost = address.over().await;
             drop(address);
-            self.down(1, cause);
-            address = match self.another(connection).await {
+            address = match self.another(lost).await {
                 Ok(address) => Arc::new(address),
                 Err(error) => {
+                    warn!(%error, "no reply will come again");
                     let outcome = RpcError::lost(error.clone(), false);
                     self.change(Link::Over(outcome), ConnectionState::Closed(error));
                     return;
@@ -270,37 +257,22 @@ impl Task {
         change(&self.link, &self.state, link, state);
     }
 
-    fn down(&self, attempt: u32, cause: Error) {
-        let link = Link::Down(cause.clone());
-        self.change(link, ConnectionState::Reconnecting { attempt, cause });
-    }
-
-    /// On the same connection if that still stands, and otherwise on a new one, if new ones can be had.
-    async fn another(&mut self, mut connection: Connection) -> Result<ReplyAddress, Error> {
-        let mut attempt = 1;
-        loop {
-            if let (Some(cause), None) = (connection.cause(), &self.dialler) {
-                return Err(Error::ConnectionClosed(cause.clone()));
-            }
-            self.pauses.pause().await;
-            match self.once(&mut connection).await {
-                Ok(address) => return Ok(address),
-                Err(error) => {
-                    warn!(attempt, %error, "not connected");
-                    attempt += 1;
-                    self.down(attempt, error);
-                }
-            }
-        }
-    }
-
-    async fn once(&mut self, connection: &mut Connection) -> Result<ReplyAddress, Error> {
-        if connection.cause().is_some()
-            && let Some(dialler) = &mut self.dialler
-        {
-            *connection = dialler.dial().await?;
-        }
-        ReplyAddress::open(connection, self.mode, self.counters.clone()).await
+    async fn another(&mut self, lost: Error) -> Result<ReplyAddress, Error> {
+        let trying = |attempt, cause: Error| {
+            warn!(%cause, attempt, "no reply can come: connecting again");
+            let link = Link::Down(cause.clone());
+            let state = ConnectionState::Reconnecting { attempt, cause };
+            change(&self.link, &self.state, link, state);
+        };
+        let open = async |connection| {
+            ReplyAddress::open(&connection, self.mode, self.counters.clone()).await
+        };
+        let another = self.line.again(lost, trying, open).await;
+        // A given connection is over, and that is the cause, whatever failed first because of it.
+        another.map_err(|last| {
+            let cause = self.line.connection().cause();
+            cause.map_or(last, |cause| Error::ConnectionClosed(cause.clone()))
+        })
     }
 }
 

@@ -42,16 +42,121 @@ pub enum ConnectionState {
     Closed(Error),
 }
 
+/// A connection, and the next one when it is over, if that is ours to make.
+#[derive(Debug)]
+pub(super) struct Line {
+    connection: Connection,
+    /// Where to get another. A connection that was given is neither replaced nor closed.
+    dialler: Option<Dialler>,
+    pauses: Pauses,
+}
+
+impl Line {
+    /// A connection that was given.
+    pub(super) fn on(connection: Connection) -> Self {
+        Self {
+            connection,
+            dialler: None,
+            pauses: Pauses::new(),
+        }
+    }
+
+    /// A connection to one of these places, and others to any of them.
+    ///
+    /// # Errors
+    /// What the last one failed with.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves nothing behind but a connection that closes itself.
+    pub(super) async fn dial(endpoints: Endpoints) -> Result<Self, Error> {
+        let mut dialler = Dialler::new(endpoints);
+        let connection = dialler.dial().await?;
+        Ok(Self {
+            connection,
+            dialler: Some(dialler),
+            pauses: Pauses::new(),
+        })
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Whether it was made here, and so is closed here.
+    pub(super) fn is_ours(&self) -> bool {
+        self.dialler.is_some()
+    }
+
+    /// Closes the connection, if it is ours.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionClosed`] with the first cause, if that was another.
+    ///
+    /// # Cancel safety
+    /// A dropped future may have closed the connection.
+    pub(super) async fn close(self) -> Result<(), Error> {
+        if self.is_ours() {
+            self.connection.close().await?;
+        }
+        Ok(())
+    }
+
+    /// Makes up for a loss: prepares once more what stood on the connection, on the same one if only a channel was lost,
+    /// and otherwise on another. Before each attempt `trying` hears which it is and why it is made; then there is a pause.
+    ///
+    /// # Errors
+    /// The last cause: the connection was given, and is over.
+    ///
+    /// # Cancel safety
+    /// As `prepare` is; nothing else is left behind.
+    pub(super) async fn again<T, F>(
+        &mut self,
+        lost: Error,
+        trying: impl Fn(u32, Error),
+        prepare: impl Fn(Connection) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut cause = lost;
+        for attempt in 1.. {
+            if self.connection.cause().is_some() && !self.is_ours() {
+                break;
+            }
+            trying(attempt, cause);
+            self.pauses.pause().await;
+            cause = match self.standing().await {
+                Ok(connection) => match prepare(connection).await {
+                    Ok(prepared) => return Ok(prepared),
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+        }
+        Err(cause)
+    }
+
+    /// The connection as it is, or another if it is over.
+    async fn standing(&mut self) -> Result<Connection, Error> {
+        if let Some(dialler) = &mut self.dialler
+            && self.connection.cause().is_some()
+        {
+            self.connection = dialler.dial().await?;
+        }
+        Ok(self.connection.clone())
+    }
+}
+
 /// Where to connect: any of several places.
 #[derive(Debug)]
-pub(super) struct Dialler {
+struct Dialler {
     endpoints: Endpoints,
     /// How many places were tried so far: whose turn it is.
     turn: usize,
 }
 
 impl Dialler {
-    pub(super) fn new(endpoints: Endpoints) -> Self {
+    fn new(endpoints: Endpoints) -> Self {
         Self { endpoints, turn: 0 }
     }
 
@@ -62,7 +167,7 @@ impl Dialler {
     ///
     /// # Cancel safety
     /// A dropped future leaves nothing behind but a connection that closes itself.
-    pub(super) async fn dial(&mut self) -> Result<Connection, Error> {
+    async fn dial(&mut self) -> Result<Connection, Error> {
         let places = self.endpoints.iter().count();
         let mut last = Error::Uri("there is no place to connect to".into());
         for _ in 0..places {
@@ -87,13 +192,13 @@ impl Dialler {
 
 /// How patiently: each pause is longer than the one before, until all has been well for a while.
 #[derive(Debug)]
-pub(super) struct Pauses {
+struct Pauses {
     lengths: ExponentialBackoff,
     ended: Instant,
 }
 
 impl Pauses {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self {
             lengths: lengths(),
             ended: Instant::now(),
@@ -104,7 +209,7 @@ impl Pauses {
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub(super) async fn pause(&mut self) {
+    async fn pause(&mut self) {
         if self.ended.elapsed() > 3 * LONGEST_PAUSE {
             self.lengths = lengths();
         }

@@ -16,10 +16,7 @@ use std::{fmt, mem, pin::Pin, sync::Arc};
 use tracing::{info, warn};
 
 use super::{
-    monitor::ServerMonitor,
-    queue::declare,
-    reconnect::{Dialler, Pauses},
-    server_options::RpcServerOptions,
+    monitor::ServerMonitor, queue::declare, reconnect::Line, server_options::RpcServerOptions,
 };
 use crate::{
     client::{Cause, Channel, ConnectOptions, Connection, Consumer, Delivery, Endpoints, Error},
@@ -61,10 +58,7 @@ pub(super) enum Next {
 
 /// What it takes to subscribe.
 struct Link {
-    connection: Connection,
-    /// Where to get another. A connection that was given is neither replaced nor closed.
-    dialler: Option<Dialler>,
-    pauses: Pauses,
+    line: Line,
     queue: ShortString,
     options: Arc<RpcServerOptions>,
 }
@@ -89,14 +83,7 @@ impl Requests {
         queue: ShortString,
         options: Arc<RpcServerOptions>,
     ) -> Result<Self, Error> {
-        Self::begin(Link {
-            connection,
-            dialler: None,
-            pauses: Pauses::new(),
-            queue,
-            options,
-        })
-        .await
+        Self::begin(Line::on(connection), queue, options).await
     }
 
     /// Those of connections that are made as they are needed, each on a thread of its own.
@@ -105,23 +92,23 @@ impl Requests {
         queue: ShortString,
         options: Arc<RpcServerOptions>,
     ) -> Result<Self, Error> {
-        let mut dialler = Dialler::new(endpoints.map(ConnectOptions::own_thread));
-        let connection = dialler.dial().await?;
-        Self::begin(Link {
-            connection,
-            dialler: Some(dialler),
-            pauses: Pauses::new(),
-            queue,
-            options,
-        })
-        .await
+        let line = Line::dial(endpoints.map(ConnectOptions::own_thread)).await?;
+        Self::begin(line, queue, options).await
     }
 
-    async fn begin(link: Link) -> Result<Self, Error> {
-        let (channel, requests) = link.subscribe().await?;
+    async fn begin(
+        line: Line,
+        queue: ShortString,
+        options: Arc<RpcServerOptions>,
+    ) -> Result<Self, Error> {
+        let (channel, requests) = subscribe(line.connection(), &queue, &options).await?;
         let monitor = ServerMonitor::new(requests.vitals());
         let state = State::On(Box::new(Subscription {
-            link,
+            link: Link {
+                line,
+                queue,
+                options,
+            },
             channel,
             requests,
         }));
@@ -204,10 +191,7 @@ impl Requests {
         drop(self);
         drop(on.requests);
         on.channel.close().await?;
-        if on.link.dialler.is_some() {
-            on.link.connection.close().await?;
-        }
-        Ok(())
+        on.link.line.close().await
     }
 }
 
@@ -218,65 +202,51 @@ impl Link {
         lost: Error,
         monitor: ServerMonitor,
     ) -> Result<Box<Subscription>, Error> {
-        let mut cause = lost;
-        for attempt in 1.. {
-            if self.connection.cause().is_some() && self.dialler.is_none() {
-                break;
-            }
-            warn!(queue = %self.queue, %cause, attempt, "no requests: subscribing again");
+        let (queue, options) = (&self.queue, &self.options);
+        let trying = |attempt, cause| {
+            warn!(%queue, %cause, attempt, "no requests: subscribing again");
             monitor.trying(attempt, cause);
-            self.pauses.pause().await;
-            cause = match self.attempt().await {
-                Ok((channel, requests)) => {
-                    info!(queue = %self.queue, attempt, "subscribed again");
-                    return Ok(Box::new(Subscription {
-                        link: self,
-                        channel,
-                        requests,
-                    }));
-                }
-                Err(error) => error,
-            };
-        }
-        monitor.over(cause.clone());
-        Err(cause)
-    }
-
-    async fn attempt(&mut self) -> Result<(Channel, Consumer<Delivery>), Error> {
-        if let Some(dialler) = &mut self.dialler
-            && self.connection.cause().is_some()
-        {
-            self.connection = dialler.dial().await?;
-        }
-        self.subscribe().await
-    }
-
-    /// On a channel of its own: an error costs it, and what is in hand is answered on the channel it came on.
-    async fn subscribe(&self) -> Result<(Channel, Consumer<Delivery>), Error> {
-        let Self {
-            connection,
-            queue,
-            options,
-            ..
-        } = self;
-        let channel = connection.open_channel().await?;
-        let dead_letters = options.dead_letters.as_ref();
-        declare(
-            connection,
-            &channel,
-            queue,
-            options.queue_type,
-            dead_letters,
-        )
-        .await?;
-        channel.confirm_select().await?;
-        channel.qos(options.prefetch()).await?; // QOS-4: before consume
-        let queue = queue.clone();
-        let consume = BasicConsume {
-            queue,
-            ..Default::default()
         };
-        let requests = channel.consume_with(consume).await?;
-        Ok((channel, requests))
+        let prepare = async |connection| subscribe(&connection, queue, options).await;
+        match self.line.again(lost, trying, prepare).await {
+            Ok((channel, requests)) => {
+                info!(%queue, "subscribed again");
+                Ok(Box::new(Subscription {
+                    link: self,
+                    channel,
+                    requests,
+                }))
+            }
+            Err(cause) => {
+                monitor.over(cause.clone());
+                Err(cause)
+            }
+        }
     }
+}
+
+/// On a channel of its own: an error costs it, and what is in hand is answered on the channel it came on.
+async fn subscribe(
+    connection: &Connection,
+    queue: &ShortString,
+    options: &RpcServerOptions,
+) -> Result<(Channel, Consumer<Delivery>), Error> {
+    let channel = connection.open_channel().await?;
+    let dead_letters = options.dead_letters.as_ref();
+    declare(
+        connection,
+        &channel,
+        queue,
+        options.queue_type,
+        dead_letters,
+    )
+    .await?;
+    channel.confirm_select().await?;
+    channel.qos(options.prefetch()).await?; // QOS-4: before consume
+    let consume = BasicConsume {
+        queue: queue.clone(),
+        ..Default::default()
+    };
+    let requests = channel.consume_with(consume).await?;
+    Ok((channel, requests))
 }
