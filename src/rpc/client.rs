@@ -184,7 +184,7 @@ impl RpcClient {
                 found.map_err(|error| error.behind(lost.take()))?
             };
             if lost.is_some() {
-                self.0.counters.resent();
+                self.0.counters.resent.add();
             }
             let attempt = Attempt {
                 address: &address,

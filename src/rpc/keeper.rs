@@ -248,7 +248,7 @@ impl Task {
                 }
             };
             info!("calls go out again");
-            self.counters.reconnected();
+            self.counters.reconnects.add();
             self.change(Link::Up(address.clone()), ConnectionState::Connected);
         }
     }

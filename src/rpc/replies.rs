@@ -194,12 +194,12 @@ impl Sorter {
         match properties.correlation_id.clone() {
             Some(id) if ours => {
                 if !self.pending.resolve(&id, error_reply::read(reply.message)) {
-                    self.counters.late();
+                    self.counters.late.add();
                     debug!(correlation_id = %id, "a reply that no call waits for: late or doubled");
                 }
             }
             id => {
-                self.counters.foreign();
+                self.counters.foreign.add();
                 debug!(correlation_id = ?id, exchange = %reply.exchange, "a reply that is for nobody here");
             }
         }

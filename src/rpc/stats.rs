@@ -57,7 +57,7 @@ pub struct RpcStats {
     pub latency: Latency,
 }
 
-/// The numbers behind [`RpcStats`], under the same names.
+/// The numbers behind [`RpcStats`], under the same names. How calls end is counted by [`Counted`] alone.
 #[derive(Debug)]
 pub(super) struct Counters {
     pending: Gauge,
@@ -72,10 +72,10 @@ pub(super) struct Counters {
     shut_down: Counter,
     not_sent: Counter,
     dropped: Counter,
-    resent: Counter,
-    late: Counter,
-    foreign: Counter,
-    reconnects: Counter,
+    pub(super) resent: Counter,
+    pub(super) late: Counter,
+    pub(super) foreign: Counter,
+    pub(super) reconnects: Counter,
     latency: Latencies,
 }
 
@@ -105,22 +105,6 @@ impl Default for Counters {
 }
 
 impl Counters {
-    pub(super) fn late(&self) {
-        self.late.add();
-    }
-
-    pub(super) fn foreign(&self) {
-        self.foreign.add();
-    }
-
-    pub(super) fn reconnected(&self) {
-        self.reconnects.add();
-    }
-
-    pub(super) fn resent(&self) {
-        self.resent.add();
-    }
-
     /// A call begins; what is returned hears how it ends, or that nobody waits any more.
     pub(super) fn begin(&self) -> Counted<'_> {
         Counted {
