@@ -28,16 +28,16 @@ use super::{
     error_reply::{HandlerError, LAYER, UNAVAILABLE},
     request::Request,
 };
-use crate::{
-    client::Message,
-    codec::{BASIC_CLASS, ContentHeader, ShortString},
-};
+use crate::{client::Message, codec::ShortString};
 
 /// What a handler answers.
 type Answer = Result<Message, HandlerError>;
 
 /// What an answer takes in octets besides its body and its properties: its key and its place in the table.
 const OVERHEAD: usize = 512;
+
+/// What a content header has besides its properties: class-id, weight, body-size and flags.
+const HEADER: usize = 2 + 2 + 8 + 2;
 
 /// The replies of a server, up to so many octets; the one that was used longest ago goes first, and one that is longer
 /// than that is not kept. Servers that are given the same cache share it.
@@ -191,14 +191,7 @@ impl ReplyCache {
 
 fn octets(answer: &Answer) -> usize {
     let octets = match answer {
-        Ok(Message { properties, body }) => {
-            let header = ContentHeader {
-                class_id: BASIC_CLASS,
-                body_size: 0,
-                properties: properties.clone(),
-            };
-            header.encoded_len() + body.len()
-        }
+        Ok(Message { properties, body }) => HEADER + properties.encoded_len() + body.len(),
         Err(HandlerError { kind, message }) => kind.len() + message.len(),
     };
     OVERHEAD + octets
