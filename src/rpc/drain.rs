@@ -25,7 +25,7 @@ use tracing::{info, warn};
 use super::requests::Requests;
 use crate::client::{Delivery, Error};
 
-/// What closing may take at the least, however little of the time is left.
+/// What closing may take at the most when the limit is used up.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Ends a server, within a limit. What runs beyond it is cut off, and comes again.
@@ -39,12 +39,13 @@ pub(super) async fn drain(
     limit: Duration,
 ) -> Result<(), Error> {
     let until = Instant::now() + limit;
-    let given_back = |monitor: &super::ServerMonitor| monitor.counters().given_back.add();
+    let monitor = requests.monitor().clone();
+    let given_back = || monitor.counters().given_back.add();
     info!(running = running.len(), "draining");
     let finished = timeout_at(until, async {
         let unbegun = requests.cancel().await?;
         for request in waiting.chain(unbegun) {
-            given_back(requests.monitor());
+            given_back();
             request.nack(true).await?;
         }
         while running.join_next().await.is_some() {}
@@ -56,7 +57,7 @@ pub(super) async fn drain(
     } else {
         let cut_off = running.len();
         warn!(cut_off, "not finished in time: these requests come again");
-        (0..cut_off).for_each(|_| given_back(requests.monitor()));
+        (0..cut_off).for_each(|_| given_back());
         running.abort_all(); // and not waited for: one may block its thread
     }
     let close = timeout_at(until.max(Instant::now() + LAST_WORDS), requests.close());
