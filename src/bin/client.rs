@@ -14,7 +14,7 @@ use amqp_rpc::{
     cli::{
         self, Failure, Flavor, Logged, Status, fib,
         load::{self, Load, Summary},
-        run, say, sentence, stop_signal,
+        one_of, run, say, sentence, stop_signal,
     },
     client::Connection,
     codec::ShortString,
@@ -80,8 +80,8 @@ struct Arguments {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     concurrency: u64,
     /// Where replies come to: `direct` reply-to, or an `exclusive` queue, as in tutorial six.
-    #[arg(long, value_name = "MODE", default_value = "direct", value_parser = ["direct", "exclusive"])]
-    reply_mode: String,
+    #[arg(long, value_name = "MODE", default_value = "direct", value_parser = one_of::<ReplyMode>(["direct", "exclusive"]))]
+    reply_mode: ReplyMode,
     /// Send a call again if the connection is lost under it: the work may then be done twice.
     #[arg(long)]
     idempotent: bool,
@@ -117,10 +117,7 @@ async fn interruptible(arguments: Arguments) -> Result<(), Failure> {
     let endpoints = cli::endpoints(arguments.place.url.as_deref())?.unwrap_or_default();
     let mut stopped = pin!(stop_signal());
     let options = RpcClientOptions {
-        reply_mode: arguments
-            .reply_mode
-            .parse()
-            .unwrap_or(ReplyMode::DirectReplyTo),
+        reply_mode: arguments.reply_mode,
         ..Default::default()
     };
     let rpc = tokio::select! {

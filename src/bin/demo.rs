@@ -15,7 +15,7 @@ use amqp_rpc::{
         conversation::{Script, Speaker},
         fib,
         flip::{Flip, SILENCE},
-        illustrated, run, say, sentence,
+        illustrated, one_of, run, say, sentence,
         tap::tap,
     },
     client::{ConnectOptions, Connection, Error},
@@ -52,8 +52,8 @@ struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with = "flip")]
     html: Option<PathBuf>,
     /// Where replies come to: an `exclusive` queue, as in tutorial six, or `direct` reply-to, which needs none.
-    #[arg(long, value_name = "MODE", default_value = "exclusive", value_parser = ["exclusive", "direct"])]
-    reply_mode: String,
+    #[arg(long, value_name = "MODE", default_value = "exclusive", value_parser = one_of::<ReplyMode>(["exclusive", "direct"]))]
+    reply_mode: ReplyMode,
 }
 
 /// The time of day that both sides believe in, so that every run is the same.
@@ -75,7 +75,6 @@ async fn demo(arguments: Arguments) -> Result<(), Failure> {
         html,
         reply_mode,
     } = arguments;
-    let reply_mode = reply_mode.parse().unwrap_or(ReplyMode::ExclusiveQueue); // clap has looked at it
     let script = Script::new(hex);
     let flip = flip.map(Flip::of);
     let speakers = Speakers {

@@ -12,9 +12,9 @@ use std::{process::ExitCode, time::Duration};
 
 use amqp_rpc::{
     cli::{
-        self, Failure, Flavor, Logged, Status, fib,
+        self, Failure, Flavor, Logged, fib,
         home::{Home, find_or_host},
-        run, say, sentence, stop_signal,
+        one_of, run, say, sentence, stop_signal,
     },
     client::{ConnectOptions, Endpoints, Error},
     codec::ShortString,
@@ -54,8 +54,8 @@ struct Arguments {
     queue: ShortString,
     /// How to declare the queue: `auto` takes it as it stands, and makes a `quorum` queue if there is none; `quorum` is
     /// durable, as in today's tutorials; `classic` is transient, as in the old ones.
-    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = ["auto", "classic", "quorum"])]
-    queue_type: String,
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = one_of::<QueueType>(["auto", "classic", "quorum"]))]
+    queue_type: QueueType,
     /// How many requests to hold at once; 1 is fair dispatch.
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     prefetch: u16,
@@ -82,12 +82,8 @@ fn main() -> ExitCode {
 }
 
 async fn serve(arguments: Arguments) -> Result<(), Failure> {
-    let queue_type: QueueType = arguments
-        .queue_type
-        .parse()
-        .map_err(|text| Failure::new(Status::Other, text))?;
     let options = RpcServerOptions {
-        queue_type,
+        queue_type: arguments.queue_type,
         prefetch: arguments.prefetch,
         concurrency: arguments.concurrency.map(Into::into),
         work_limit: Duration::from_secs(arguments.work_limit),

@@ -24,8 +24,10 @@ use std::{
     future::Future,
     io::Write,
     process::{ExitCode, exit},
+    str::FromStr,
 };
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tracing_subscriber::EnvFilter;
 
 use crate::client::{Endpoints, Error};
@@ -155,6 +157,14 @@ pub fn say(line: impl Display) {
     if writeln!(anstream::stdout(), "{line}").is_err() {
         exit(Status::Other as i32);
     }
+}
+
+/// The value of an argument that is one of these words, which `--help` lists.
+pub fn one_of<T>(words: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = String> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| word.parse())
 }
 
 /// Where to connect, as `--url` or `AMQP_URL` says. Read here and not by clap, which repeats a value that it cannot read:
