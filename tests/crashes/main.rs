@@ -24,39 +24,21 @@ mod proxy;
 mod raw;
 #[path = "../scenarios/world.rs"]
 #[allow(dead_code)] // the scenarios use all of it
+#[macro_use]
 mod world;
 
-macro_rules! crashes {
-    ($($module:ident: $($name:ident)*;)*) => {
-        $(mod $module;)*
+use std::time::Duration;
 
-        /// On a broker that is started for each of them.
-        mod builtin {
-            $(mod $module { $(
-                #[tokio::test]
-                async fn $name() {
-                    crate::world::on_builtin(crate::$module::$name).await;
-                }
-            )* })*
-        }
+use amqp_rpc::rpc::CallOptions;
 
-        /// On the broker that `AMQP_TEST_URL` names.
-        mod rabbitmq {
-            $(mod $module { $(
-                #[tokio::test]
-                #[ignore = "needs AMQP_TEST_URL, an AMQP broker"]
-                async fn $name() {
-                    crate::world::on_rabbitmq(crate::$module::$name).await;
-                }
-            )* })*
-        }
+/// A bound, which a slow machine does not meet.
+const PATIENTLY: CallOptions = CallOptions {
+    timeout: Some(Duration::from_mins(1)),
+    idempotent: false,
+};
 
-        /// `module::test` of every one of them.
-        const CRASHES: &[&str] = &[$($(concat!(stringify!($module), "::", stringify!($name)),)*)*];
-    };
-}
-
-crashes! {
+on_both_brokers! {
+    const CRASHES;
     table:
         before_the_work
         in_the_work

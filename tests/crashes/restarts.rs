@@ -10,20 +10,14 @@ use std::{
 
 use amqp_rpc::{
     codec::ShortString,
-    rpc::{CallOptions, RpcClient, RpcStats},
+    rpc::{RpcClient, RpcStats},
 };
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
 
-use crate::{processes::Server, raw::PATIENCE, world::World};
-
-/// A bound, which a slow machine does not meet.
-const PATIENTLY: CallOptions = CallOptions {
-    timeout: Some(Duration::from_mins(1)),
-    idempotent: false,
-};
+use crate::{PATIENTLY, processes::Server, raw::PATIENCE, world::World};
 
 /// How many calls are in flight at any time: more than the servers take at once, so some always wait in the queue.
 const CALLERS: u8 = 8;

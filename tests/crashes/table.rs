@@ -10,16 +10,11 @@ use amqp_rpc::{
 use tokio::{task::JoinHandle, time::timeout};
 
 use crate::{
+    PATIENTLY,
     processes::{Server, executed},
     proxy::{Moment, Proxy, Side},
     raw::PATIENCE,
     world::World,
-};
-
-/// A bound, which a slow machine does not meet.
-const PATIENTLY: CallOptions = CallOptions {
-    timeout: Some(Duration::from_mins(1)),
-    idempotent: false,
 };
 
 const DELIVER: Moment = Moment {

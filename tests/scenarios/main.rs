@@ -22,39 +22,11 @@ mod builtin_only;
 mod docs;
 #[path = "../support/raw.rs"]
 mod raw;
+#[macro_use]
 mod world;
 
-macro_rules! scenarios {
-    ($($module:ident: $($name:ident)*;)*) => {
-        $(mod $module;)*
-
-        /// On a broker that is started for each scenario.
-        mod builtin {
-            $(mod $module { $(
-                #[tokio::test]
-                async fn $name() {
-                    crate::world::on_builtin(crate::$module::$name).await;
-                }
-            )* })*
-        }
-
-        /// On the broker that `AMQP_TEST_URL` names.
-        mod rabbitmq {
-            $(mod $module { $(
-                #[tokio::test]
-                #[ignore = "needs AMQP_TEST_URL, an AMQP broker"]
-                async fn $name() {
-                    crate::world::on_rabbitmq(crate::$module::$name).await;
-                }
-            )* })*
-        }
-
-        /// `module::scenario` of every one of them.
-        const SCENARIOS: &[&str] = &[$($(concat!(stringify!($module), "::", stringify!($name)),)*)*];
-    };
-}
-
-scenarios! {
+on_both_brokers! {
+    const SCENARIOS;
     declaring:
         server_named_queue
         last_declared_queue

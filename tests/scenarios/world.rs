@@ -36,6 +36,37 @@ enum Kind {
     Exchange,
 }
 
+/// Makes two tests of each scenario in these modules, and lists all of them.
+macro_rules! on_both_brokers {
+    (const $all:ident; $($module:ident: $($name:ident)*;)*) => {
+        $(mod $module;)*
+
+        /// On a broker that is started for each scenario.
+        mod builtin {
+            $(mod $module { $(
+                #[tokio::test]
+                async fn $name() {
+                    crate::world::on_builtin(crate::$module::$name).await;
+                }
+            )* })*
+        }
+
+        /// On the broker that `AMQP_TEST_URL` names.
+        mod rabbitmq {
+            $(mod $module { $(
+                #[tokio::test]
+                #[ignore = "needs AMQP_TEST_URL, an AMQP broker"]
+                async fn $name() {
+                    crate::world::on_rabbitmq(crate::$module::$name).await;
+                }
+            )* })*
+        }
+
+        /// `module::scenario` of every one of them.
+        const $all: &[&str] = &[$($(concat!(stringify!($module), "::", stringify!($name)),)*)*];
+    };
+}
+
 /// Runs a scenario on a broker of its own.
 pub async fn on_builtin<F: Future<Output = ()> + Send + 'static>(scenario: fn(World) -> F) {
     let broker = Broker::start().await.expect("a port");
