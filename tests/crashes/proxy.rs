@@ -126,6 +126,15 @@ impl Relay {
 }
 
 impl Moment {
+    /// The first time that this side says this method.
+    pub const fn of(speaker: Side, method: MethodId) -> Self {
+        Self {
+            speaker,
+            method,
+            after: 0,
+        }
+    }
+
     fn is_marked_by(self, frame: &Frame) -> bool {
         matches!(&frame.payload, Payload::Method(method) if method.id() == self.method)
     }

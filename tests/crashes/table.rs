@@ -17,29 +17,10 @@ use crate::{
     world::World,
 };
 
-const DELIVER: Moment = Moment {
-    speaker: Side::Broker,
-    method: BasicDeliver::ID,
-    after: 0,
-};
-
-const REPLY: Moment = Moment {
-    speaker: Side::Server,
-    method: BasicPublish::ID,
-    after: 0,
-};
-
-const CONFIRM: Moment = Moment {
-    speaker: Side::Broker,
-    method: BasicAck::ID,
-    after: 0,
-};
-
-const ACK: Moment = Moment {
-    speaker: Side::Server,
-    method: BasicAck::ID,
-    after: 0,
-};
+const DELIVER: Moment = Moment::of(Side::Broker, BasicDeliver::ID);
+const REPLY: Moment = Moment::of(Side::Server, BasicPublish::ID);
+const CONFIRM: Moment = Moment::of(Side::Broker, BasicAck::ID);
+const ACK: Moment = Moment::of(Side::Server, BasicAck::ID);
 
 /// What became of one call.
 #[derive(Debug, PartialEq, Eq)]
