@@ -14,9 +14,7 @@ async fn answered(lie: BytesMut) -> ReplyCode {
     let (connection, mut peer) = Peer::pair(ConnectOptions::default(), 1 << 16).await;
     let _channel = peer.serving(connection.open_channel()).await.unwrap();
     peer.say(lie).await;
-    let (_, Method::ConnectionClose(close)) = peer.expect("connection.close").await else {
-        unreachable!()
-    };
+    let close = peer.connection_close().await;
     peer.say(method(0, ConnectionCloseOk::default())).await;
     let why = connection.closed().await;
     assert_eq!(
@@ -62,9 +60,7 @@ async fn a_body_over_the_limit_costs_its_channel() {
     peer.say(delivery(consumer.tag(), 1, &[0; 100])).await;
     let _ = consumer.next().await.unwrap().unwrap();
     peer.say(delivery(consumer.tag(), 2, &[0; 101])).await;
-    let (_, Method::ChannelClose(close)) = peer.expect("channel.close").await else {
-        unreachable!()
-    };
+    let close = peer.channel_close().await;
     assert_eq!(close.reply_code, ReplyCode::PRECONDITION_FAILED); // as RabbitMQ says it
     let error = consumer.next().await.unwrap().unwrap_err();
     assert!(matches!(error, Error::ChannelClosed(_)), "{error}");

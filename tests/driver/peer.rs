@@ -226,6 +226,22 @@ impl Peer {
         (channel, method)
     }
 
+    /// The close of the connection, which must come next.
+    pub async fn connection_close(&mut self) -> ConnectionClose {
+        match self.reader.method().await {
+            (_, Method::ConnectionClose(close)) => close,
+            (_, other) => panic!("expected connection.close, got {other}"),
+        }
+    }
+
+    /// The close of a channel, which must come next.
+    pub async fn channel_close(&mut self) -> ChannelClose {
+        match self.reader.method().await {
+            (_, Method::ChannelClose(close)) => close,
+            (_, other) => panic!("expected channel.close, got {other}"),
+        }
+    }
+
     /// Answers what comes next, which must be this.
     pub async fn grant(&mut self, name: &str) -> Method {
         let (channel, request) = self.expect(name).await;

@@ -386,10 +386,7 @@ fn contents_that_are_never_finished_and_never_were() {
         let mut victim = Victim::new(options()).await;
         victim.meter.restart();
         victim.flood(&large, 1).await;
-        let (_, Method::ConnectionClose(close)) = victim.peer.expect("connection.close").await
-        else {
-            unreachable!()
-        };
+        let close = victim.peer.connection_close().await;
         assert_eq!(close.reply_code, ReplyCode::RESOURCE_ERROR);
         // The longest header there may be, while it is read: FRAME-19.
         victim
@@ -411,9 +408,7 @@ fn contents_that_are_never_finished_and_never_were() {
             huge.extend_from_slice(&octets::header(1, size));
             victim.meter.restart();
             victim.flood(&huge, 1).await;
-            let (_, Method::ChannelClose(close)) = victim.peer.expect("channel.close").await else {
-                unreachable!()
-            };
+            let close = victim.peer.channel_close().await;
             assert_eq!(close.reply_code, ReplyCode::PRECONDITION_FAILED);
             victim
                 .meter
@@ -449,10 +444,7 @@ fn frames_for_channels_that_were_never_opened() {
             let mut victim = Victim::new(ConnectOptions::default()).await;
             victim.meter.restart();
             victim.flood(&one, 1).await;
-            let (_, Method::ConnectionClose(close)) = victim.peer.expect("connection.close").await
-            else {
-                unreachable!()
-            };
+            let close = victim.peer.connection_close().await;
             assert_eq!(close.reply_code, ReplyCode::CHANNEL_ERROR);
             victim
                 .meter

@@ -32,9 +32,7 @@ async fn answer_of_a_client(meter: &mut Meter, octets: &[u8]) -> ReplyCode {
     let _channel = peer.serving(connection.open_channel()).await.unwrap();
     meter.restart();
     peer.say(BytesMut::from(octets)).await;
-    let (_, Method::ConnectionClose(close)) = peer.expect("connection.close").await else {
-        unreachable!()
-    };
+    let close = peer.connection_close().await;
     meter.assert_peak(300 * KIB, format!("answered by {}", close.reply_code));
     peer.say(peer::method(0, ConnectionCloseOk::default()))
         .await;
@@ -152,9 +150,7 @@ fn cve_2023_46120_a_body_without_a_limit() {
         meter.restart();
         peer.say(peer::method(1, deliver)).await;
         peer.say(header(1, 64 << 30)).await;
-        let (_, Method::ChannelClose(close)) = peer.expect("channel.close").await else {
-            unreachable!()
-        };
+        let close = peer.channel_close().await;
         assert_eq!(close.reply_code, ReplyCode::PRECONDITION_FAILED);
         assert!(
             consumer.next().await.unwrap().is_err(),
@@ -177,9 +173,7 @@ fn java_client_2013_a_body_size_that_is_negative_as_a_signed_number() {
         let _channel = peer.serving(connection.open_channel()).await.unwrap();
         peer.say(peer::method(1, BasicDeliver::default())).await;
         peer.say(header(1, u64::MAX)).await;
-        let (_, Method::ChannelClose(close)) = peer.expect("channel.close").await else {
-            unreachable!()
-        };
+        let close = peer.channel_close().await;
         let text = close.reply_text.to_string();
         assert!(
             text.contains("message size 18446744073709551615 is larger"),
