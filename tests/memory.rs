@@ -36,13 +36,8 @@ fn run(test: impl Future<Output = ()>) {
 
 async fn queue() -> (Broker, Channel) {
     let broker = Broker::start().await.unwrap();
-    let channel = broker
-        .connect()
-        .await
-        .unwrap()
-        .open_channel()
-        .await
-        .unwrap();
+    let connection = broker.connect().await.unwrap();
+    let channel = connection.open_channel().await.unwrap();
     channel
         .queue_declare(QueueDeclare {
             queue: short!("q"),

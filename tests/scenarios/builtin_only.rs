@@ -57,13 +57,7 @@ async fn a_server_stops_behind_a_full_queue() {
     };
     let server = RpcServer::with_options(&connection, "crowded", options);
     let server = server.await.unwrap();
-    let publisher = broker
-        .connect()
-        .await
-        .unwrap()
-        .open_channel()
-        .await
-        .unwrap();
+    let publisher = channel_of(&broker).await;
     for _ in 0..MANY {
         let body = vec![0; 1024];
         publisher.publish("", "crowded", body).await.unwrap();
@@ -111,13 +105,7 @@ async fn transactions_are_not_implemented() {
 #[tokio::test]
 async fn streams_are_refused() {
     let broker = Broker::start().await.unwrap();
-    let channel = broker
-        .connect()
-        .await
-        .unwrap()
-        .open_channel()
-        .await
-        .unwrap();
+    let channel = channel_of(&broker).await;
     let arguments = table([("x-queue-type", "stream".into())]);
     let declare = QueueDeclare {
         arguments,
@@ -379,13 +367,7 @@ async fn connections_are_closed_by_an_operator() {
         costs_connection(confirmation.outcome().await, 320, MethodId::NONE),
         expected
     );
-    broker
-        .connect()
-        .await
-        .unwrap()
-        .open_channel()
-        .await
-        .unwrap();
+    channel_of(&broker).await;
 }
 
 /// CLOSE-15: another broker in the place of one that has stopped knows none of its queues.
