@@ -59,6 +59,12 @@ async fn answer_of_a_broker(meter: &mut Meter, octets: &[u8]) -> ReplyCode {
     reason.code
 }
 
+/// What is wrong with the frame that these octets are.
+fn decode_error(octets: &[u8]) -> DecodeError {
+    let decoded = FrameDecoder::new().decode(&mut BytesMut::from(octets));
+    decoded.unwrap_err().error
+}
+
 #[test]
 fn cve_2026_79921_body_frames_above_frame_max() {
     // amqp091-go before 1.13: body frames above the frame-max that was agreed were allocated and taken. FRAME-6
@@ -269,9 +275,7 @@ fn rabbitmq_c_878_a_payload_that_is_too_short_for_what_it_is() {
         let mut meter = Meter::start();
         for (kind, most) in [(1, 3), (2, 13)] {
             for octets in 0..=most {
-                let mut decoder = FrameDecoder::new();
-                let mut frame = BytesMut::from(&envelope(kind, 1, &vec![0; octets])[..]);
-                let error = decoder.decode(&mut frame).unwrap_err().error;
+                let error = decode_error(&envelope(kind, 1, &vec![0; octets]));
                 assert_eq!(error, DecodeError::Truncated, "{kind}, {octets}");
             }
             let shortest = envelope(kind, 1, b"");
@@ -330,12 +334,7 @@ fn amqprs_an_unknown_field_type_is_no_panic() {
         let known = *b"tbBsuIilLfdDSATFVx";
         for tag in (0..=u8::MAX).filter(|tag| !known.contains(tag)) {
             let octets = header_with(1, 0, &[0, tag, 0, 0, 0, 0]);
-            let mut decoder = FrameDecoder::new();
-            let error = decoder
-                .decode(&mut BytesMut::from(&octets[..]))
-                .unwrap_err()
-                .error;
-            assert_eq!(error, DecodeError::FieldType(tag));
+            assert_eq!(decode_error(&octets), DecodeError::FieldType(tag));
         }
         // In server-properties, where nobody has logged in yet, and in a delivery.
         let mut delivery = peer::method(1, BasicDeliver::default());
