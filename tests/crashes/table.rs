@@ -4,17 +4,16 @@ use std::time::Duration;
 
 use amqp_rpc::{
     codec::*,
-    protocol::Message,
     rpc::{CallOptions, RpcClient, RpcError},
 };
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     PATIENTLY,
     processes::{Server, executed},
     proxy::{Moment, Proxy, Side},
     raw::PATIENCE,
-    world::World,
+    world::{Calling, World, calling},
 };
 
 const DELIVER: Moment = Moment::of(Side::Broker, BasicDeliver::ID);
@@ -85,15 +84,12 @@ struct Stage {
     client: RpcClient,
     proxy: Proxy,
     first: Server,
-    next: Option<Call>,
+    next: Option<Calling>,
 }
 
-type Call = JoinHandle<Result<Message, RpcError>>;
-
 impl Stage {
-    fn ask(&self, n: &'static str) -> Call {
-        let (client, queue) = (self.client.clone(), self.queue.clone());
-        tokio::spawn(async move { client.call_with(PATIENTLY, queue, n).await })
+    fn ask(&self, n: &'static str) -> Calling {
+        calling(&self.client, PATIENTLY, &self.queue, n)
     }
 }
 
@@ -137,10 +133,7 @@ pub async fn in_the_work_of_the_last_server(world: World) {
     let mut server = Server::start(world.uri(), &queue).await;
     let client = RpcClient::connect(world.uri()).await.unwrap();
     let limit = Duration::from_secs(5);
-    let call = tokio::spawn({
-        let (client, queue) = (client.clone(), queue.clone());
-        async move { client.call_with(CallOptions::within(limit), queue, "93").await }
-    });
+    let call = calling(&client, CallOptions::within(limit), &queue, "93");
     server.says(" [.] fib(93)").await;
     server.killed().await;
     let outcome = timeout(PATIENCE, call).await.expect("an end").unwrap();

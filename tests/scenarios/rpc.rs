@@ -240,10 +240,7 @@ pub async fn stopped_server_gives_back(world: World) {
     let server = Serving::start(&world, &queue, 1, echo).await;
     server.stop().await;
     let client = client(&world).await;
-    let call = {
-        let (client, queue) = (client.clone(), queue.clone());
-        tokio::spawn(async move { client.call_with(PATIENTLY, queue, "hello").await })
-    };
+    let call = calling(&client, PATIENTLY, &queue, "hello");
     let server = Serving::start(&world, &queue, 1, echo).await;
     assert_eq!(call.await.unwrap().unwrap().body, "hello");
     server.stop().await;
@@ -357,12 +354,8 @@ pub async fn poison_is_given_up(world: World) {
     let connection = world.connect().await;
     drop(RpcServer::with_options(&connection, &queue, options.clone()).await.unwrap()); // makes the queue
     let client = client(&world).await;
-    let call = || {
-        let (client, queue) = (client.clone(), queue.clone());
-        tokio::spawn(async move { client.call_with(PATIENTLY, queue, "deadly").await })
-    };
     for deaths in [1, 2] {
-        let call = call();
+        let call = calling(&client, PATIENTLY, &queue, "deadly");
         for _ in 0..deaths {
             let channel = world.channel().await;
             let mut victim = channel.consume(&queue).await.unwrap();
@@ -442,10 +435,7 @@ pub async fn lost_connection_is_made_again(world: World) {
     let server = RpcServer::connect_with(tap.options(&world), &queue, classic()).await.unwrap();
     let server = Serving::serve(server, handler);
     let client = client(&world).await;
-    let call = {
-        let (client, queue) = (client.clone(), queue.clone());
-        tokio::spawn(async move { client.call_with(PATIENTLY, queue, "hello").await })
-    };
+    let call = calling(&client, PATIENTLY, &queue, "hello");
     timeout(PATIENCE, async {
         while server.monitor.stats().running == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -492,8 +482,7 @@ impl ByHand {
 
 /// A call whose reply comes behind everything that was sent to this client before.
 async fn barrier(client: &RpcClient, server: &mut ByHand, queue: &ShortString) {
-    let (client, queue) = (client.clone(), queue.clone());
-    let call = tokio::spawn(async move { client.call_with(PATIENTLY, queue, "barrier").await });
+    let call = calling(client, PATIENTLY, queue, "barrier");
     let request = server.request().await;
     server.reply(request, "done").await;
     assert_eq!(call.await.unwrap().unwrap().body, "done");
@@ -520,10 +509,7 @@ pub async fn dropped_call_leaves_nothing_behind(world: World) {
     let queue = world.queue("rpc");
     let mut server = ByHand::new(&world, &queue).await;
     let client = client(&world).await;
-    let call = {
-        let (client, queue) = (client.clone(), queue.clone());
-        tokio::spawn(async move { client.call_with(PATIENTLY, queue, "dropped").await })
-    };
+    let call = calling(&client, PATIENTLY, &queue, "dropped");
     let request = server.request().await;
     assert_eq!(client.stats().pending, 1);
     call.abort();
@@ -540,10 +526,7 @@ pub async fn connection_lost_under_a_call(world: World) {
     let mut server = ByHand::new(&world, &queue).await;
     let connection = world.connect().await;
     let client = RpcClient::new(&connection).await.unwrap();
-    let call = {
-        let (client, queue) = (client.clone(), queue.clone());
-        tokio::spawn(async move { client.call_with(PATIENTLY, queue, "lost").await })
-    };
+    let call = calling(&client, PATIENTLY, &queue, "lost");
     server.request().await;
     connection.close().await.unwrap();
     let lost = call.await.unwrap();
@@ -588,10 +571,7 @@ pub async fn queue_deleted_under_a_call(world: World) {
     let channel = world.channel().await;
     channel.queue_declare(shared(&queue)).await.unwrap();
     let client = client(&world).await;
-    let call = {
-        let (client, queue) = (client.clone(), queue.clone());
-        tokio::spawn(async move { client.call_with(CallOptions::within(Duration::from_secs(2)), queue, "x").await })
-    };
+    let call = calling(&client, CallOptions::within(Duration::from_secs(2)), &queue, "x");
     while counts(&channel, &queue).await.0 == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -611,11 +591,7 @@ pub async fn closed_client_finishes(world: World) {
     let queue = world.queue("rpc");
     let mut server = ByHand::new(&world, &queue).await;
     let client = client(&world).await;
-    let call = |client: &RpcClient| {
-        let (client, queue) = (client.clone(), queue.clone());
-        tokio::spawn(async move { client.call_with(PATIENTLY, queue, "x").await })
-    };
-    let finished = call(&client);
+    let finished = calling(&client, PATIENTLY, &queue, "x");
     let request = server.request().await;
     let closing = tokio::spawn({
         let client = client.clone();
@@ -640,10 +616,7 @@ pub async fn closed_client_cuts_off(world: World) {
     let queue = world.queue("rpc");
     let mut server = ByHand::new(&world, &queue).await;
     let client = client(&world).await;
-    let cut_off = {
-        let (client, queue) = (client.clone(), queue.clone());
-        tokio::spawn(async move { client.call_with(PATIENTLY, queue, "x").await })
-    };
+    let cut_off = calling(&client, PATIENTLY, &queue, "x");
     server.request().await;
     client.close(Duration::ZERO).await.unwrap();
     let outcome = cut_off.await.unwrap();

@@ -11,10 +11,11 @@ use amqp_rpc::{
     client::{Channel, Confirm, ConnectOptions, Connection, Consumer, Delivery, Error},
     codec::*,
     protocol::{Cause, CloseReason, Message},
+    rpc::{CallOptions, RpcClient, RpcError},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::timeout,
 };
 use uuid::Uuid;
@@ -328,11 +329,24 @@ pub async fn loses_connection(raw: &mut Raw, method: impl Into<Method>, code: u1
     }
 }
 
+/// A call that is on its way while the scenario goes on.
+pub type Calling = JoinHandle<Result<Message, RpcError>>;
+
+pub fn calling(
+    client: &RpcClient,
+    options: CallOptions,
+    queue: &ShortString,
+    request: &'static str,
+) -> Calling {
+    let (client, queue) = (client.clone(), queue.clone());
+    tokio::spawn(async move { client.call_with(options, queue, request).await })
+}
+
 /// A way to the broker that can be cut.
 pub struct Tap {
     address: std::net::SocketAddr,
     passing: Arc<Mutex<JoinSet<()>>>,
-    listening: tokio::task::JoinHandle<()>,
+    listening: JoinHandle<()>,
 }
 
 impl Tap {
