@@ -160,7 +160,8 @@ impl RpcClient {
         outcome
     }
 
-    /// One attempt; and others within the same deadline, if the connection was lost and no harm can come of it.
+    /// One attempt; and others within the same deadline, if the connection was lost and no harm can come of it. What
+    /// hardly any call needs is boxed, so that each of thousands in flight is no larger than what most of them need.
     async fn attempts(
         &self,
         options: CallOptions,
@@ -178,7 +179,8 @@ impl RpcClient {
             let address = if let Some(address) = self.0.keeper.address() {
                 address
             } else {
-                let found = timeout_at(deadline.instant(), self.0.keeper.next_address()).await;
+                let next = Box::pin(self.0.keeper.next_address());
+                let found = timeout_at(deadline.instant(), next).await;
                 left = deadline.remaining();
                 let found = found.unwrap_or_else(|_| Err(self.0.keeper.absence()));
                 found.map_err(|error| error.behind(lost.take()))?
@@ -198,8 +200,8 @@ impl RpcClient {
                 Err(error) if options.may_try_again(&error) => error,
                 Err(error) => return Err(error.behind(lost)),
             };
-            let replaced = timeout_at(deadline.instant(), self.0.keeper.replaced(&address));
-            if replaced.await.is_err() {
+            let replaced = Box::pin(self.0.keeper.replaced(&address));
+            if timeout_at(deadline.instant(), replaced).await.is_err() {
                 return Err(error.behind(lost));
             }
             left = deadline.remaining();
@@ -265,7 +267,7 @@ impl Attempt<'_> {
         let sent = self.address.publish(self.queue, request);
         let confirmation = match timeout_at(self.deadline.instant(), sent).await {
             Ok(sent) => sent.map_err(|error| RpcError::lost(error, false))?,
-            Err(_) => return Err(self.too_late(call, false).await),
+            Err(_) => return Err(Box::pin(self.too_late(call, false)).await),
         };
         let mut confirmation = pin!(confirmation.settled());
         let (mut asked, mut confirmed) = (true, false);
@@ -281,7 +283,7 @@ impl Attempt<'_> {
                     Err(_) => asked = false, // the channel is over, and the call hears of it as everyone does
                 },
                 () = sleep_until(self.deadline.instant()) => {
-                    return Err(self.too_late(call, confirmed).await);
+                    return Err(Box::pin(self.too_late(call, confirmed)).await);
                 }
             }
         }
