@@ -13,11 +13,9 @@
 //!
 //! Read next: `replies`. Explained in `docs/11-rpc.md`.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use foldhash::HashMap;
 use tokio::sync::oneshot;
 
 use super::error::RpcError;
@@ -35,6 +33,7 @@ pub(super) struct Pending(Mutex<Calls>);
 
 #[derive(Debug, Default)]
 struct Calls {
+    /// By ids that are made here, so nobody can choose them to collide.
     waiting: HashMap<ShortString, oneshot::Sender<Outcome>>,
     /// Why no reply will ever come again.
     over: Option<Error>,
@@ -94,7 +93,7 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{HashMap, HashSet};
 
     use proptest::prelude::*;
 
