@@ -170,7 +170,7 @@ impl RpcClient {
         mut request: Message,
     ) -> Result<Message, RpcError> {
         let mut left = options.timeout.unwrap_or(self.0.options.timeout);
-        let deadline = Deadline::after(left);
+        let deadline = Deadline::since(started, left);
         if options.idempotent {
             request.properties.message_id.get_or_insert_with(random_id);
         }

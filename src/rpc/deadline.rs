@@ -21,7 +21,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    codec::{Properties, ShortString},
+    codec::{FieldTable, Properties, ShortString},
     short,
 };
 
@@ -64,9 +64,13 @@ impl fmt::Display for SetBy {
 impl Deadline {
     /// So long from now.
     pub fn after(time: Duration) -> Self {
-        let now = Instant::now();
-        let ages = now + Duration::from_hours(24 * 365);
-        Self(now.checked_add(time).unwrap_or(ages))
+        Self::since(Instant::now(), time)
+    }
+
+    /// So long from a moment.
+    pub(super) fn since(moment: Instant, time: Duration) -> Self {
+        let ages = moment + Duration::from_hours(24 * 365);
+        Self(moment.checked_add(time).unwrap_or(ages))
     }
 
     /// Whether it has passed. Long work asks this now and then, and stops.
@@ -114,19 +118,21 @@ pub(super) fn put(properties: &mut Properties, left: Duration, clock: Clock) {
     properties.expiration = Some(expiration(left));
     let moment = clock().saturating_add(left).as_millis();
     let moment = i64::try_from(moment).unwrap_or(i64::MAX);
-    let headers = properties.headers.get_or_insert_default();
+    let room_for_one = || FieldTable(Vec::with_capacity(1));
+    let headers = properties.headers.get_or_insert_with(room_for_one);
     headers.0.retain(|(name, _)| *name != HEADER);
     headers.insert(short!("rpc-deadline"), moment);
 }
 
 /// The longest `expiration` in milliseconds, ten years: RabbitMQ answers a longer one with 406, which would end every
 /// call on the channel.
-const LONGEST: u128 = 315_360_000_000;
+const LONGEST: u64 = 315_360_000_000;
 
 /// A span as `expiration` has it: whole milliseconds, rounded up, so that it is never 0 by accident.
 fn expiration(limit: Duration) -> ShortString {
-    let milliseconds = limit.as_nanos().div_ceil(1_000_000).min(LONGEST);
-    ShortString::truncated(&milliseconds.to_string())
+    let begun = u128::from(limit.subsec_nanos() % 1_000_000 > 0);
+    let milliseconds = u64::try_from(limit.as_millis() + begun).unwrap_or(LONGEST);
+    ShortString::truncated(&milliseconds.min(LONGEST).to_string())
 }
 
 /// What `expiration` says, if it says something that can be understood. PROP-13
@@ -148,7 +154,6 @@ fn moment(properties: &Properties) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::FieldTable;
 
     const NOON: Clock = || Duration::from_secs(1000);
 
