@@ -17,7 +17,10 @@ use std::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::{SemaphorePermit, oneshot},
+    time::timeout,
+};
 
 use super::{
     Inner,
@@ -99,6 +102,12 @@ impl Handle {
 
     /// Hands a command to the connection's task; waits while too much is unsent.
     pub(crate) async fn command(&self, command: Command) -> Result<(), Error> {
+        let place = self.place().await?;
+        self.put(place, command)
+    }
+
+    /// Waits for a place in the queue of the connection's task.
+    pub(crate) async fn place(&self) -> Result<SemaphorePermit<'_>, Error> {
         let ChannelInner {
             connection,
             channel,
@@ -107,7 +116,12 @@ impl Handle {
         if channel.cause.get().is_some() {
             return Err(self.over());
         }
-        connection.command(command).await.map_err(|_| self.over())
+        connection.place().await.map_err(|_| self.over())
+    }
+
+    pub(crate) fn put(&self, place: SemaphorePermit<'_>, command: Command) -> Result<(), Error> {
+        let put = self.0.connection.put(place, command);
+        put.map_err(|_| self.over())
     }
 
     pub(crate) async fn send(&self, method: impl Into<Method>) -> Result<(), Error> {
@@ -154,12 +168,20 @@ impl Inner {
 
     /// Hands a command to the connection's task, and waits for a place in its queue.
     pub(crate) async fn command(&self, command: Command) -> Result<(), Error> {
-        let over = || self.shared.over();
+        let place = self.place().await?;
+        self.put(place, command)
+    }
+
+    async fn place(&self) -> Result<SemaphorePermit<'_>, Error> {
         let place = self.shared.places.acquire().await;
-        place.map_err(|_| over())?.forget(); // given back when the command is taken
+        place.map_err(|_| self.shared.over())
+    }
+
+    fn put(&self, place: SemaphorePermit<'_>, command: Command) -> Result<(), Error> {
+        place.forget(); // given back when the command is taken
         let placed = true;
         let queued = self.commands.send(Queued { command, placed });
-        queued.map_err(|_| over())
+        queued.map_err(|_| self.shared.over())
     }
 
     /// Bounds a wait by the operation's deadline, and names the consumer in the way if there is one.

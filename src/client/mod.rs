@@ -59,6 +59,7 @@ use tokio::{
 };
 use tracing::{Instrument, debug_span};
 
+pub(crate) use self::publish::{ConfirmListener, Confirming, PublishPermit};
 pub use self::{
     channel::{Channel, Got},
     consumer::{Acker, Consumer, Delivery, Received},

@@ -14,19 +14,22 @@
 //!
 //! Read next: [`consumer`](super::consumer). Explained in `docs/08-routing.md`.
 
-use std::sync::{
-    Arc, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, SemaphorePermit, mpsc, oneshot};
 
 use super::{
     channel::Channel,
     error::Error,
     handle::Handle,
     inbox::{ReturnsBound, ReturnsInbox, weight},
-    session::{Command, Confirm, Confirming, Publish, Returned},
+    session::{Command, Confirm, Publish, Returned},
 };
 use crate::{
     codec::{BasicPublish, ConfirmSelect, ContentHeader, Properties, ShortString},
@@ -78,7 +81,8 @@ impl Channel {
         method: BasicPublish,
         message: impl Into<Message>,
     ) -> Result<(), Error> {
-        self.hand_over(method, message.into(), None).await
+        let permit = self.permit().await?;
+        permit.publish(method, message.into(), Confirming::Nobody)
     }
 
     /// Publishes on a channel in confirm mode and returns as soon as the message is handed over; what the broker made
@@ -95,31 +99,27 @@ impl Channel {
         message: impl Into<Message>,
     ) -> Result<Confirmation, Error> {
         let (sender, outcome) = oneshot::channel();
-        self.hand_over(method, message.into(), Some(sender)).await?;
+        let permit = self.permit().await?;
+        permit.publish(method, message.into(), Confirming::Waiter(sender))?;
         Ok(Confirmation {
             outcome,
             handle: self.handle().clone(),
         })
     }
 
-    async fn hand_over(
-        &self,
-        method: BasicPublish,
-        message: Message,
-        confirm: Confirming,
-    ) -> Result<(), Error> {
-        let Message { properties, body } = message;
-        let properties = self.fitting(properties)?;
-        let channel = self.handle().channel().clone();
-        self.handle()
-            .command(Command::Publish(Publish {
-                channel,
-                method,
-                properties,
-                body,
-                confirm,
-            }))
-            .await
+    /// Waits until there is room for a message among all that is to be sent.
+    ///
+    /// # Errors
+    /// [`Error::ChannelClosed`] or [`Error::ConnectionClosed`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn permit(&self) -> Result<PublishPermit<'_>, Error> {
+        let place = self.handle().place().await?;
+        Ok(PublishPermit {
+            channel: self,
+            place,
+        })
     }
 
     /// A content header is never split, so it is checked while there is somebody to tell. CONTENT-15
@@ -166,6 +166,63 @@ impl Channel {
             waiting,
             level,
             room,
+        }
+    }
+}
+
+/// Room for one message among all that is to be sent.
+#[derive(Debug)]
+pub(crate) struct PublishPermit<'a> {
+    channel: &'a Channel,
+    place: SemaphorePermit<'a>,
+}
+
+impl PublishPermit<'_> {
+    /// Publishes a message, at once.
+    ///
+    /// # Errors
+    /// As for [`Channel::publish`]: nothing was sent.
+    pub(crate) fn publish(
+        self,
+        method: BasicPublish,
+        message: Message,
+        confirm: Confirming,
+    ) -> Result<(), Error> {
+        let Message { properties, body } = message;
+        let properties = self.channel.fitting(properties)?;
+        let handle = self.channel.handle();
+        let command = Command::Publish(Publish {
+            channel: handle.channel().clone(),
+            method,
+            properties,
+            body,
+            confirm,
+        });
+        handle.put(self.place, command)
+    }
+}
+
+/// Who hears what became of a publish.
+#[derive(Debug)]
+pub(crate) enum Confirming {
+    Nobody,
+    /// Somebody who waits for it.
+    Waiter(oneshot::Sender<Result<Confirm, Error>>),
+    /// Somebody who waits for something else, and need not be woken for it.
+    Listener(Arc<dyn ConfirmListener>),
+}
+
+/// Hears in the connection's own task what became of a publish, and so must not wait.
+pub(crate) trait ConfirmListener: fmt::Debug + Send + Sync {
+    fn confirmed(&self, outcome: Result<Confirm, Error>);
+}
+
+impl Confirming {
+    pub(super) fn tell(self, outcome: Result<Confirm, Error>) {
+        match self {
+            Self::Nobody => {}
+            Self::Waiter(waiter) => _ = waiter.send(outcome), // whoever waited may have given up
+            Self::Listener(listener) => listener.confirmed(outcome),
         }
     }
 }

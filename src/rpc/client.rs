@@ -9,14 +9,13 @@
 //! Any of them may come first; even the reply may, before the broker's own ack of the request.
 //! Read next: [`server`](super::server). Explained in `docs/11-rpc.md`.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    select,
     sync::watch,
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::{
     call::{CallOptions, RpcClientOptions, random_id},
@@ -31,8 +30,8 @@ use super::{
     trace,
 };
 use crate::{
-    client::{Confirm, Connection, Endpoints, Error, Message},
-    codec::ShortString,
+    client::{Confirming, Connection, Endpoints, Error, Message},
+    codec::{BasicPublish, ShortString},
 };
 
 /// Calls servers through their queues. Clone it and call from as many tasks as you like: thousands of calls can be in
@@ -149,7 +148,7 @@ impl RpcClient {
         let outcome = match request {
             Ok((queue, mut request)) => {
                 let span = trace::call(&self.0.options, &queue, &mut request);
-                let attempts = self.attempts(options, counted.started, &queue, request);
+                let attempts = self.attempts(options, counted.started, &span, &queue, request);
                 let outcome = attempts.instrument(span.clone()).await.and_then(read);
                 trace::ended(&span, &outcome);
                 outcome
@@ -166,6 +165,7 @@ impl RpcClient {
         &self,
         options: CallOptions,
         started: Instant,
+        span: &Span,
         queue: &ShortString,
         mut request: Message,
     ) -> Result<Message, RpcError> {
@@ -191,14 +191,19 @@ impl RpcClient {
             let attempt = Attempt {
                 address: &address,
                 queue,
+                span,
                 started,
                 deadline,
                 left,
             };
-            let error = match attempt.run(&self.0.options, request.clone()).await {
+            let spare = options.idempotent.then(|| request.clone());
+            let (error, unsent) = match attempt.run(&self.0.options, request).await {
                 Ok(reply) => return Ok(reply),
-                Err(error) if options.may_try_again(&error) => error,
-                Err(error) => return Err(error.behind(lost)),
+                Err(failed) => failed,
+            };
+            request = match unsent.or(spare) {
+                Some(request) if options.may_try_again(&error) => request,
+                _ => return Err(error.behind(lost)),
             };
             let replaced = Box::pin(self.0.keeper.replaced(&address));
             if timeout_at(deadline.instant(), replaced).await.is_err() {
@@ -244,53 +249,54 @@ impl RpcClient {
 struct Attempt<'a> {
     address: &'a ReplyAddress,
     queue: &'a ShortString,
+    span: &'a Span,
     started: Instant,
     deadline: Deadline,
     left: Duration,
 }
 
+/// Why an attempt had no reply, and its request if that was not sent.
+type Failed = (RpcError, Option<Message>);
+
 impl Attempt<'_> {
-    /// Three things may come, in any order: the broker's confirm, the reply or what ends the call, and the deadline.
+    /// The request is mandatory, so that a missing queue is known at once (RPC-7), and confirmed (RPC-12).
     async fn run(
         self,
         options: &RpcClientOptions,
         mut request: Message,
-    ) -> Result<Message, RpcError> {
+    ) -> Result<Message, Failed> {
         let id = (options.correlation_id)();
-        let registered = self.address.pending.register(id); // RPC-5
-        let (call, mut outcome) = registered.map_err(|error| RpcError::lost(error, false))?;
-        trace::attempt(&call.id);
+        trace::attempt(self.span, &id);
         let properties = &mut request.properties;
-        properties.correlation_id = Some(call.id.clone());
+        properties.correlation_id = Some(id.clone());
         properties.reply_to = Some(self.address.name.clone());
         deadline::put(properties, self.left, options.clock);
-        let sent = self.address.publish(self.queue, request);
-        let confirmation = match timeout_at(self.deadline.instant(), sent).await {
-            Ok(sent) => sent.map_err(|error| RpcError::lost(error, false))?,
-            Err(_) => return Err(Box::pin(self.too_late(call, false)).await),
+        let mut call = match self.address.pending.register(id, self.queue) {
+            Ok(call) => call, // RPC-5
+            Err(error) => return Err((RpcError::lost(error, false), Some(request))),
         };
-        let mut confirmation = pin!(confirmation.settled());
-        let (mut asked, mut confirmed) = (true, false);
-        loop {
-            select! {
-                biased;
-                outcome = &mut outcome => {
-                    return outcome.unwrap_or(Err(RpcError::ShutDown { maybe_executed: true }));
-                }
-                confirm = &mut confirmation, if asked => match confirm {
-                    Ok(Confirm::Nack) => return Err(RpcError::Refused { queue: self.queue.clone() }),
-                    Ok(Confirm::Ack) => (asked, confirmed) = (false, true),
-                    Err(_) => asked = false, // the channel is over, and the call hears of it as everyone does
-                },
-                () = sleep_until(self.deadline.instant()) => {
-                    return Err(Box::pin(self.too_late(call, confirmed)).await);
-                }
-            }
+        let exchange = async {
+            let permit = match self.address.permit().await {
+                Ok(permit) => permit,
+                Err(error) => return Err((RpcError::lost(error, false), Some(request))),
+            };
+            let publish = BasicPublish {
+                routing_key: self.queue.clone(),
+                mandatory: true,
+                ..Default::default()
+            };
+            let sent = permit.publish(publish, request, Confirming::Listener(call.listener()));
+            sent.map_err(|error| (RpcError::lost(error, false), None))?;
+            call.outcome().await.map_err(|error| (error, None))
+        };
+        match timeout_at(self.deadline.instant(), exchange).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err((Box::pin(self.too_late(call)).await, None)),
         }
     }
 
-    async fn too_late(&self, call: Call<'_>, confirmed: bool) -> RpcError {
-        let (queue, id) = (self.queue.clone(), call.id.clone());
+    async fn too_late(&self, call: Call<'_>) -> RpcError {
+        let (queue, id, confirmed) = (self.queue.clone(), call.id.clone(), call.is_confirmed());
         drop(call); // a reply that comes while the broker is asked is late, and counted so: RPC-6
         let elapsed = self.started.elapsed();
         let no_reply = NoReply::find_out(self.address, queue, id, elapsed, confirmed);

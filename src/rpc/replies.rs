@@ -24,10 +24,10 @@ use tracing::debug;
 use super::{call::ReplyMode, error::RpcError, error_reply, pending::Pending, stats::Counters};
 use crate::{
     client::{
-        Cause, Channel, Confirmation, Connection, Consumer, Error, Message, Received, Returned,
+        Cause, Channel, Connection, Consumer, Error, Message, PublishPermit, Received, Returned,
         Returns,
     },
-    codec::{BasicConsume, BasicPublish, QueueDeclare, ShortString},
+    codec::{BasicConsume, QueueDeclare, ShortString},
 };
 
 /// The name that stands for "this channel". The broker puts a longer one, which nobody can guess, in its place. DRT-3
@@ -111,24 +111,15 @@ impl ReplyAddress {
         })
     }
 
-    /// Mandatory, so that a missing queue is known at once (RPC-7), and confirmed (RPC-12).
+    /// Waits until a request can be sent.
     ///
     /// # Errors
-    /// Nothing was sent.
+    /// None can be sent here any more.
     ///
     /// # Cancel safety
-    /// A dropped future has sent all of it or nothing.
-    pub(super) async fn publish(
-        &self,
-        queue: &ShortString,
-        request: Message,
-    ) -> Result<Confirmation, Error> {
-        let publish = BasicPublish {
-            routing_key: queue.clone(),
-            mandatory: true,
-            ..Default::default()
-        };
-        self.channel.publish_confirmed(publish, request).await
+    /// Cancel safe.
+    pub(super) async fn permit(&self) -> Result<PublishPermit<'_>, Error> {
+        self.channel.permit().await
     }
 
     /// Waits until no reply can come any more, and says why.

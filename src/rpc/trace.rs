@@ -212,8 +212,8 @@ pub(super) fn call(options: &RpcClientOptions, queue: &ShortString, request: &mu
 }
 
 /// An attempt begins, under an id of its own.
-pub(super) fn attempt(id: &ShortString) {
-    Span::current().record("messaging.message.conversation_id", display(id));
+pub(super) fn attempt(span: &Span, id: &ShortString) {
+    span.record("messaging.message.conversation_id", display(id));
 }
 
 /// The span of a request, and of whatever its handler does. Its parent is the caller's span, or nobody.

@@ -24,8 +24,9 @@ use super::{
     super::{
         error::Error,
         inbox::{ConsumerEnd, Inbox, InboxStage},
+        publish::Confirming,
     },
-    Answer, ChannelShared, ChannelState, Command, Confirming, Opening, Publish, Session, Waiter,
+    Answer, ChannelShared, ChannelState, Command, Opening, Publish, Session, Waiter,
 };
 use crate::{
     codec::{
@@ -126,15 +127,13 @@ impl Session {
             confirm,
         } = publish;
         let fail = |confirm: Confirming, error: Error| {
-            if let Some(confirm) = confirm {
-                let _ = confirm.send(Err(error));
-            } else {
-                // The channel closed in between; its users hear why at their next call.
-                debug!(%error, "a publish was not sent");
-            }
+            // The channel closed in between; its users hear why at their next call.
+            debug!(%error, "a publish was not sent");
+            confirm.tell(Err(error));
         };
+        let heard = !matches!(confirm, Confirming::Nobody);
         let state = match self.state(&channel) {
-            Ok(state) if confirm.is_some() && state.confirms.is_none() => {
+            Ok(state) if heard && state.confirms.is_none() => {
                 return fail(confirm, Error::NotConfirming);
             }
             Ok(state) => state,
@@ -235,11 +234,7 @@ impl Command {
                 inbox.end(ConsumerEnd::Failed(error.clone()));
                 let _ = reply.send(Err(error.clone()));
             }
-            Self::Publish(publish) => {
-                if let Some(confirm) = publish.confirm {
-                    let _ = confirm.send(Err(error.clone()));
-                }
-            }
+            Self::Publish(publish) => publish.confirm.tell(Err(error.clone())),
             Self::Send { .. }
             | Self::CloseChannel { .. }
             | Self::DropConsumer { .. }

@@ -155,8 +155,8 @@ impl Session {
         } else {
             confirms.settle(tag, false).unwrap_or_default()
         };
-        for waiter in settled.into_iter().flatten() {
-            let _ = waiter.send(Ok(outcome)); // whoever waited may have given up
+        for confirming in settled {
+            confirming.tell(Ok(outcome));
         }
     }
 
@@ -225,8 +225,8 @@ impl ChannelState {
         for (_, inbox) in std::mem::take(&mut self.consumers) {
             inbox.end(ConsumerEnd::Failed(error.clone()));
         }
-        for confirm in self.confirms.iter_mut().flat_map(Ledger::drain).flatten() {
-            let _ = confirm.send(Err(error.clone()));
+        for confirming in self.confirms.iter_mut().flat_map(Ledger::drain) {
+            confirming.tell(Err(error.clone()));
         }
         *self
             .shared

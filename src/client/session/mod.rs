@@ -35,6 +35,7 @@ use tokio::{
 use super::{
     error::Error,
     inbox::{Inbox, ReturnsInbox},
+    publish::Confirming,
 };
 use crate::{
     codec::{BasicPublish, ChannelId, ConsumerTag, DeliveryTag, Method, Properties, ShortString},
@@ -190,7 +191,7 @@ pub(crate) struct Publish {
     pub(crate) method: BasicPublish,
     pub(crate) properties: Box<Properties>,
     pub(crate) body: Bytes,
-    /// Who wants to know what became of it; refused when the channel is not in confirm mode.
+    /// Refused if somebody is to hear of it and the channel is not in confirm mode.
     pub(crate) confirm: Confirming,
 }
 
@@ -204,9 +205,6 @@ pub(crate) struct Queued {
 
 /// Who waits for a channel to open.
 type Opening = oneshot::Sender<Result<Arc<ChannelShared>, Error>>;
-
-/// Who waits for a confirm, if anybody does.
-pub(crate) type Confirming = Option<oneshot::Sender<Result<Confirm, Error>>>;
 
 struct ChannelState {
     shared: Arc<ChannelShared>,
