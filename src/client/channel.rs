@@ -20,7 +20,7 @@ use super::{
     consumer::{Acker, Consumer, Delivery, Item, Received},
     error::Error,
     handle::Handle,
-    inbox::Bound,
+    inbox::{Bound, Inbox},
     session::{ChannelShared, Command},
 };
 use crate::codec::{
@@ -197,7 +197,7 @@ impl Channel {
             0 => Bound::Octets(self.0.connection().consumer_octets),
             messages => Bound::Messages(messages.into()),
         };
-        self.subscribe(
+        self.queued(
             BasicConsume {
                 no_ack: false,
                 ..consume
@@ -216,7 +216,7 @@ impl Channel {
     /// As for [`consume`](Self::consume).
     pub async fn consume_no_ack(&self, consume: BasicConsume) -> Result<Consumer<Received>, Error> {
         let bound = Bound::Octets(self.0.connection().consumer_octets);
-        self.subscribe(
+        self.queued(
             BasicConsume {
                 no_ack: true,
                 ..consume
@@ -226,27 +226,36 @@ impl Channel {
         .await
     }
 
-    /// The consumer exists before its basic.consume leaves, under a tag of our own: a delivery cannot come too early
-    /// for it. CONS-4
-    async fn subscribe<D: Item>(
+    async fn queued<D: Item>(
         &self,
         mut consume: BasicConsume,
         bound: Bound,
     ) -> Result<Consumer<D>, Error> {
+        self.give_tag(&mut consume)?;
+        let tag = consume.consumer_tag.clone();
+        let (consumer, inbox) = Consumer::new(tag, self.0.clone(), consume.no_ack, bound);
+        self.subscribe(consume, inbox).await?;
+        Ok(consumer)
+    }
+
+    /// A tag of our own, if it has none.
+    pub(super) fn give_tag(&self, consume: &mut BasicConsume) -> Result<(), Error> {
         if consume.consumer_tag.0.is_empty() {
             let number = self.0.next_consumer();
-            consume.consumer_tag = ConsumerTag(ShortString::try_from(format!(
-                "ctag-{}.{number}",
-                self.id()
-            ))?);
+            let tag = format!("ctag-{}.{number}", self.id());
+            consume.consumer_tag = ConsumerTag(ShortString::try_from(tag)?);
         }
+        Ok(())
+    }
+
+    /// The inbox exists before the basic.consume leaves, under a tag that is known: a delivery cannot come too early
+    /// for it. CONS-4
+    pub(super) async fn subscribe(
+        &self,
+        mut consume: BasicConsume,
+        inbox: Inbox,
+    ) -> Result<(), Error> {
         consume.no_wait = false;
-        let (consumer, inbox) = Consumer::new(
-            consume.consumer_tag.clone(),
-            self.0.clone(),
-            consume.no_ack,
-            bound,
-        );
         let channel = self.0.channel().clone();
         let command = |reply| Command::Consume {
             channel,
@@ -255,7 +264,7 @@ impl Channel {
             reply,
         };
         self.0.ask_and_wait("basic.consume", command).await?;
-        Ok(consumer)
+        Ok(())
     }
 
     /// Takes one message, or `None` if there is none.

@@ -1,4 +1,4 @@
-//! # The inbox: the connection's end of a consumer's queue, and its bound
+//! # The inbox: the connection's end of a subscription, and the bound of a consumer's queue
 //!
 //! ```text
 //! session ── push ──▶ │ 4 3 2 1 │ ── next() ──▶ your task
@@ -12,7 +12,7 @@
 //! A message is a slice of a read buffer, and keeps all of it alive. One that lies alone in its buffer is copied
 //! (SEC-16).
 //!
-//! Read next: [`vitals`](super::vitals). Explained in `docs/17-flow-control.md`.
+//! Read next: `listener`. Explained in `docs/17-flow-control.md`.
 
 use std::sync::{
     Arc, OnceLock,
@@ -22,10 +22,10 @@ use std::sync::{
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{consumer::Received, error::Error, session::Returned};
+use super::{consumer::Received, error::Error, listener::Listener, session::Returned};
 use crate::{
     codec::{BasicDeliver, ConsumerTag, DeliveryTag, Properties},
-    protocol::Message,
+    protocol::{Cause, Message},
 };
 
 /// How much may wait for one consumer.
@@ -49,17 +49,40 @@ pub(super) struct Waiting {
     pub(super) weight: usize,
 }
 
-/// The session's end of a consumer's queue.
-#[derive(Debug, Clone)]
+/// The session's end of a subscription.
+#[derive(Debug)]
 pub(crate) struct Inbox {
     pub(crate) tag: ConsumerTag,
     /// Where in the stream the last delivery ended.
     last: u64,
+    to: To,
+    pub(crate) stage: InboxStage,
+}
+
+/// Where deliveries go.
+#[derive(Debug)]
+enum To {
+    Queue(Queue),
+    Listener(Ear),
+}
+
+/// The session's end of a consumer's queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Queue {
     no_ack: bool,
     bound: Bound,
     waiting: mpsc::UnboundedSender<Waiting>,
     level: Arc<Level>,
-    pub(crate) stage: InboxStage,
+}
+
+/// A listener, which hears of the end however a session ends: its task may be dropped.
+#[derive(Debug)]
+struct Ear(Arc<dyn Listener>);
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.0.ended(Error::ChannelClosed(Cause::ClosedHere));
+    }
 }
 
 /// Where a subscription stands with the broker.
@@ -90,6 +113,7 @@ pub(crate) enum ConsumerEnd {
 }
 
 impl Inbox {
+    /// Of a consumer.
     pub(super) fn new(
         tag: ConsumerTag,
         no_ack: bool,
@@ -97,19 +121,31 @@ impl Inbox {
         waiting: mpsc::UnboundedSender<Waiting>,
     ) -> (Self, Arc<Level>) {
         let level = Arc::new(Level::default());
-        let inbox = Self {
-            tag,
-            last: 0,
+        let queue = Queue {
             no_ack,
             bound,
             waiting,
             level: level.clone(),
-            stage: InboxStage::Asked,
         };
-        (inbox, level)
+        (Self::to(tag, To::Queue(queue)), level)
     }
 
-    /// Queues a delivery that ends at `position`, or gives its tag back when nobody is left to take it and it has to be
+    /// Of a listener, without acknowledgements.
+    pub(super) fn heard_by(tag: ConsumerTag, listener: Arc<dyn Listener>) -> Self {
+        Self::to(tag, To::Listener(Ear(listener)))
+    }
+
+    fn to(tag: ConsumerTag, to: To) -> Self {
+        let (last, stage) = (0, InboxStage::Asked);
+        Self {
+            tag,
+            last,
+            to,
+            stage,
+        }
+    }
+
+    /// Hands on a delivery that ends at `position`, or gives its tag back when nobody is left to take it and it has to be
     /// settled.
     pub(crate) fn push(
         &mut self,
@@ -131,13 +167,53 @@ impl Inbox {
         if sparse(size_of::<Properties>() + message.body.len()) && sparse(message.memory()) {
             message = message.into_owned();
         }
-        let weight = self.bound.weight(&message);
         let received = Received {
             exchange,
             routing_key,
             redelivered,
             message,
         };
+        match &self.to {
+            To::Queue(queue) => queue.push(received, tag),
+            To::Listener(Ear(listener)) => {
+                listener.delivered(received);
+                Ok(())
+            }
+        }
+    }
+
+    /// The queue, if it is full.
+    pub(crate) fn full(&self) -> Option<Queue> {
+        match &self.to {
+            To::Queue(queue) => queue.is_full().then(|| queue.clone()),
+            To::Listener(_) => None,
+        }
+    }
+
+    /// Nobody is left to take anything.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        match &self.to {
+            To::Queue(queue) => queue.is_abandoned(),
+            To::Listener(_) => false,
+        }
+    }
+
+    /// Nothing comes behind what came. The first cause stays.
+    pub(crate) fn end(self, why: ConsumerEnd) {
+        match self.to {
+            To::Queue(queue) => _ = queue.level.end.set(why),
+            To::Listener(Ear(ref listener)) => listener.ended(match why {
+                ConsumerEnd::Asked => Error::ChannelClosed(Cause::ClosedHere),
+                ConsumerEnd::Cancelled => Error::ConsumerCancelled(self.tag),
+                ConsumerEnd::Failed(error) => error,
+            }),
+        }
+    }
+}
+
+impl Queue {
+    fn push(&self, received: Received, tag: DeliveryTag) -> Result<(), DeliveryTag> {
+        let weight = self.bound.weight(&received.message);
         self.level.waiting.fetch_add(weight, Ordering::Relaxed);
         let waiting = Waiting {
             received,
@@ -155,14 +231,8 @@ impl Inbox {
         over && !self.is_abandoned() && self.level.end.get().is_none()
     }
 
-    /// Nobody is left to take anything.
-    pub(crate) fn is_abandoned(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         self.waiting.is_closed()
-    }
-
-    /// The queue ends behind what is in it.
-    pub(crate) fn end(self, why: ConsumerEnd) {
-        let _ = self.level.end.set(why); // the first cause stays
     }
 }
 
@@ -181,43 +251,52 @@ impl Bound {
     }
 }
 
+/// Where a channel's returned messages go.
+#[derive(Debug, Clone)]
+pub(crate) enum ReturnsTo {
+    Queue(ReturnsInbox),
+    Listener(Arc<dyn Listener>),
+}
+
 /// The session's end of a channel's queue of returned messages.
 #[derive(Debug, Clone)]
 pub(crate) struct ReturnsInbox {
     waiting: mpsc::UnboundedSender<Returned>,
-    /// Octets of memory that wait.
+    /// Octets of memory that wait, ...
     level: Arc<AtomicUsize>,
-    bound: ReturnsBound,
+    /// ... and how many may.
+    most: usize,
 }
 
-/// How much may wait, and what happens to more.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ReturnsBound {
-    pub(super) octets: usize,
-    /// Nothing is dropped: the connection is not read until there is room.
-    pub(super) patient: bool,
+impl ReturnsTo {
+    pub(crate) fn push(&self, returned: Returned) {
+        match self {
+            Self::Queue(inbox) => inbox.push(returned),
+            Self::Listener(listener) => listener.returned(returned),
+        }
+    }
 }
 
 impl ReturnsInbox {
     pub(super) fn new(
         waiting: mpsc::UnboundedSender<Returned>,
-        bound: ReturnsBound,
+        most: usize,
     ) -> (Self, Arc<AtomicUsize>) {
         let level = Arc::new(AtomicUsize::new(0));
         let inbox = Self {
             waiting,
             level: level.clone(),
-            bound,
+            most,
         };
         (inbox, level)
     }
 
     /// Queues a message, or drops it when too much waits and nobody takes it.
-    pub(crate) fn push(&self, returned: Returned) {
+    fn push(&self, returned: Returned) {
         if self.waiting.is_closed() {
             return;
         }
-        if self.is_over() && !self.bound.patient {
+        if self.level.load(Ordering::Relaxed) > self.most {
             let routing_key = returned.reason.routing_key;
             return warn!(%routing_key, "a returned message was dropped: nobody takes them");
         }
@@ -228,15 +307,6 @@ impl ReturnsInbox {
         };
         self.level.fetch_add(weight(&returned), Ordering::Relaxed);
         let _ = self.waiting.send(returned); // whoever listened is gone
-    }
-
-    /// Whether the connection has to wait until something is taken.
-    pub(crate) fn is_full(&self) -> bool {
-        self.bound.patient && self.is_over() && !self.waiting.is_closed()
-    }
-
-    fn is_over(&self) -> bool {
-        self.level.load(Ordering::Relaxed) > self.bound.octets
     }
 }
 

@@ -31,8 +31,8 @@
 //! Every wait has a deadline, and everyone who waits wakes with the first cause when a channel or the connection is
 //! over.
 //!
-//! Reading order: [`options`], [`endpoints`], `dial`, [`channel`], [`publish`], [`consumer`], `inbox`, [`vitals`],
-//! `handle`, `session`, `own_thread`, [`error`].
+//! Reading order: [`options`], [`endpoints`], `dial`, [`channel`], [`publish`], [`consumer`], `inbox`, `listener`,
+//! [`vitals`], `handle`, `session`, `own_thread`, [`error`].
 //!
 //! Read next: [`options`]. What travels when you call is explained in `docs/05-channels.md` to
 //! `docs/09-errors-and-closing.md`.
@@ -44,6 +44,7 @@ pub mod endpoints;
 pub mod error;
 mod handle;
 mod inbox;
+mod listener;
 pub mod options;
 mod own_thread;
 pub mod publish;
@@ -59,7 +60,6 @@ use tokio::{
 };
 use tracing::{Instrument, debug_span};
 
-pub(crate) use self::publish::{ConfirmListener, Confirming, PublishPermit};
 pub use self::{
     channel::{Channel, Got},
     consumer::{Acker, Consumer, Delivery, Received},
@@ -74,6 +74,10 @@ use self::{
     dial::{dial, failed, who_is_there},
     own_thread::Place,
     session::{ChannelShared, Command, Queued, Session, Shared},
+};
+pub(crate) use self::{
+    listener::{ConfirmListener, Listener},
+    publish::{Confirming, PublishPermit},
 };
 pub use crate::protocol::{Cause, CloseReason, Message};
 use crate::{

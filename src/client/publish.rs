@@ -14,21 +14,19 @@
 //!
 //! Read next: [`consumer`](super::consumer). Explained in `docs/08-routing.md`.
 
-use std::{
-    fmt,
-    sync::{
-        Arc, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc, PoisonError,
+    atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::sync::{Notify, SemaphorePermit, mpsc, oneshot};
+use tokio::sync::{SemaphorePermit, mpsc, oneshot};
 
 use super::{
     channel::Channel,
     error::Error,
     handle::Handle,
-    inbox::{ReturnsBound, ReturnsInbox, weight},
+    inbox::{ReturnsInbox, ReturnsTo, weight},
+    listener::ConfirmListener,
     session::{Command, Confirm, Publish, Returned},
 };
 use crate::{
@@ -147,26 +145,12 @@ impl Channel {
     /// (PUB-6). As much may wait to be taken as [`consumer_octets`](super::ConnectOptions::consumer_octets) says, and
     /// what comes then is dropped; a second call takes over from the first.
     pub fn returns(&self) -> Returns {
-        self.listen_for_returns(false)
-    }
-
-    /// The same for a user that takes them at once, as calls do: none is dropped, and the connection waits.
-    pub(crate) fn all_returns(&self) -> Returns {
-        self.listen_for_returns(true)
-    }
-
-    fn listen_for_returns(&self, patient: bool) -> Returns {
         let (sender, waiting) = mpsc::unbounded_channel();
         let octets = self.handle().connection().consumer_octets;
-        let (inbox, level) = ReturnsInbox::new(sender, ReturnsBound { octets, patient });
-        let room = self.handle().connection().shared.room.clone();
+        let (inbox, level) = ReturnsInbox::new(sender, octets);
         let returns = &self.handle().channel().returns;
-        *returns.lock().unwrap_or_else(PoisonError::into_inner) = Some(inbox);
-        Returns {
-            waiting,
-            level,
-            room,
-        }
+        *returns.lock().unwrap_or_else(PoisonError::into_inner) = Some(ReturnsTo::Queue(inbox));
+        Returns { waiting, level }
     }
 }
 
@@ -212,11 +196,6 @@ pub(crate) enum Confirming {
     Listener(Arc<dyn ConfirmListener>),
 }
 
-/// Hears in the connection's own task what became of a publish, and so must not wait.
-pub(crate) trait ConfirmListener: fmt::Debug + Send + Sync {
-    fn confirmed(&self, outcome: Result<Confirm, Error>);
-}
-
 impl Confirming {
     pub(super) fn tell(self, outcome: Result<Confirm, Error>) {
         match self {
@@ -232,8 +211,6 @@ impl Confirming {
 pub struct Returns {
     waiting: mpsc::UnboundedReceiver<Returned>,
     level: Arc<AtomicUsize>,
-    /// Rung when something is taken, for a connection that waits for it.
-    room: Arc<Notify>,
 }
 
 impl Returns {
@@ -244,15 +221,7 @@ impl Returns {
     pub async fn next(&mut self) -> Option<Returned> {
         let returned = self.waiting.recv().await?;
         self.level.fetch_sub(weight(&returned), Ordering::Relaxed);
-        self.room.notify_one();
         Some(returned)
-    }
-}
-
-impl Drop for Returns {
-    fn drop(&mut self) {
-        self.waiting.close();
-        self.room.notify_one();
     }
 }
 

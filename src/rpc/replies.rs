@@ -15,17 +15,13 @@
 
 use std::sync::Arc;
 
-use tokio::{
-    sync::{Semaphore, watch},
-    task::AbortHandle,
-};
+use tokio::sync::{Semaphore, watch};
 use tracing::debug;
 
 use super::{call::ReplyMode, error::RpcError, error_reply, pending::Pending, stats::Counters};
 use crate::{
     client::{
-        Cause, Channel, Connection, Consumer, Error, Message, PublishPermit, Received, Returned,
-        Returns,
+        Cause, Channel, Connection, Error, Listener, Message, PublishPermit, Received, Returned,
     },
     codec::{BasicConsume, QueueDeclare, ShortString},
 };
@@ -47,13 +43,6 @@ pub(super) struct ReplyAddress {
     /// Calls that ask who serves, after they have failed. Each takes a channel, and there are not so many of them.
     pub(super) look_ups: Semaphore,
     over: watch::Receiver<Option<Error>>,
-    sorter: AbortHandle,
-}
-
-impl Drop for ReplyAddress {
-    fn drop(&mut self) {
-        self.sorter.abort();
-    }
 }
 
 impl ReplyAddress {
@@ -82,12 +71,6 @@ impl ReplyAddress {
                 channel.queue_declare(declare).await?.queue
             }
         };
-        let returns = channel.all_returns();
-        let consume = BasicConsume {
-            queue: name.clone(),
-            ..Default::default()
-        };
-        let replies = channel.consume_no_ack(consume).await?;
         let pending = Arc::new(Pending::default());
         let (ended, over) = watch::channel(None);
         let sorter = Sorter {
@@ -95,11 +78,13 @@ impl ReplyAddress {
             name: name.clone(),
             pending: pending.clone(),
             counters,
+            ended,
         };
-        let sorter = tokio::spawn(async move {
-            let error = sorter.sort(replies, returns).await;
-            ended.send_replace(Some(error));
-        });
+        let consume = BasicConsume {
+            queue: name.clone(),
+            ..Default::default()
+        };
+        channel.listen(consume, Arc::new(sorter)).await?;
         Ok(Self {
             connection: connection.clone(),
             channel,
@@ -107,7 +92,6 @@ impl ReplyAddress {
             pending,
             look_ups: Semaphore::new(LOOK_UPS),
             over,
-            sorter: sorter.abort_handle(),
         })
     }
 
@@ -145,41 +129,31 @@ impl ReplyAddress {
     }
 }
 
-/// Hands replies and returned requests to the calls they belong to. It waits for nothing else, so it never stands in
-/// the connection's way.
+/// Hands replies and returned requests to the calls they belong to, as the connection hears of them: it waits for nothing,
+/// so it never stands in the connection's way.
+#[derive(Debug)]
 struct Sorter {
     mode: ReplyMode,
     name: ShortString,
     pending: Arc<Pending>,
     counters: Arc<Counters>,
+    ended: watch::Sender<Option<Error>>,
 }
 
 impl Sorter {
-    async fn sort(&self, mut replies: Consumer<Received>, mut returns: Returns) -> Error {
-        let error = loop {
-            tokio::select! {
-                reply = replies.next() => match reply {
-                    Some(Ok(reply)) => self.reply(reply),
-                    Some(Err(error)) => break error,
-                    None => break Error::ChannelClosed(Cause::ClosedHere),
-                },
-                Some(returned) = returns.next() => self.returned(returned),
+    /// Through the default exchange to our own address, and no other way: whoever publishes elsewhere does not answer.
+    fn came_here(&self, reply: &Received) -> bool {
+        let key = reply.routing_key.as_bytes();
+        reply.exchange.is_empty()
+            && match self.mode {
+                ReplyMode::DirectReplyTo => key.starts_with(DIRECT.as_bytes()),
+                ReplyMode::ExclusiveQueue => key == self.name.as_bytes(),
             }
-        };
-        // What came back before the end still says more than the end.
-        loop {
-            tokio::select! {
-                biased;
-                Some(returned) = returns.next() => self.returned(returned),
-                () = std::future::ready(()) => break,
-            }
-        }
-        self.pending
-            .fail(&error, &RpcError::lost(error.clone(), true));
-        error
     }
+}
 
-    fn reply(&self, reply: Received) {
+impl Listener for Sorter {
+    fn delivered(&self, reply: Received) {
         let ours = self.came_here(&reply);
         let Message { properties, .. } = &reply.message;
         match properties.correlation_id.clone() {
@@ -196,16 +170,6 @@ impl Sorter {
         }
     }
 
-    /// Through the default exchange to our own address, and no other way: whoever publishes elsewhere does not answer.
-    fn came_here(&self, reply: &Received) -> bool {
-        let key = reply.routing_key.as_bytes();
-        reply.exchange.is_empty()
-            && match self.mode {
-                ReplyMode::DirectReplyTo => key.starts_with(DIRECT.as_bytes()),
-                ReplyMode::ExclusiveQueue => key == self.name.as_bytes(),
-            }
-    }
-
     /// A return comes before the confirm of its publish (CONF-5), and ends the call.
     fn returned(&self, Returned { reason, message }: Returned) {
         let (queue, code, text) = (reason.routing_key, reason.reply_code, reason.reply_text);
@@ -214,5 +178,15 @@ impl Sorter {
         if !self.pending.resolve(&id, unroutable) {
             debug!(correlation_id = %id, "a returned request that no call waits for");
         }
+    }
+
+    fn ended(&self, why: Error) {
+        let outcome = RpcError::lost(why.clone(), true);
+        self.pending.fail(&why, &outcome);
+        self.ended.send_if_modified(|ended| {
+            let first = ended.is_none();
+            ended.get_or_insert(why);
+            first
+        });
     }
 }

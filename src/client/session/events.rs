@@ -20,9 +20,9 @@ use tracing::{debug, trace, warn};
 use super::{
     super::{
         error::Error,
-        inbox::{ConsumerEnd, InboxStage, ReturnsInbox},
+        inbox::{ConsumerEnd, InboxStage},
     },
-    ChannelShared, ChannelState, Confirm, Full, Returned, Session, Waiter,
+    ChannelShared, ChannelState, Confirm, Returned, Session, Waiter,
 };
 use crate::{
     codec::{BasicReject, ChannelId, ConnectionBlocked, ConsumerTag, DeliveryTag, Method},
@@ -92,10 +92,10 @@ impl Session {
                             },
                         );
                     }
-                    if inbox.is_full() {
+                    if let Some(queue) = inbox.full() {
                         trace!(consumer = %inbox.tag, "the queue of a consumer is full: the socket is not read");
                         self.shared.set_in_the_way(Some(inbox.tag.clone()));
-                        self.full = Some(Full::Consumer(inbox.clone()));
+                        self.full = Some(queue);
                     }
                 }
                 None => {
@@ -103,8 +103,7 @@ impl Session {
                 }
             },
             Method::BasicReturn(reason) => {
-                let inbox = returned(&state.shared, Returned { reason, message });
-                self.full = inbox.map(Full::Returns).or(self.full.take());
+                returned(&state.shared, Returned { reason, message });
             }
             _ => {}
         }
@@ -236,17 +235,12 @@ impl ChannelState {
     }
 }
 
-/// Hands a returned message to whoever listens; gives back the queue that is full now, if it is.
-fn returned(channel: &ChannelShared, returned: Returned) -> Option<ReturnsInbox> {
-    let listener = channel
-        .returns
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
-    let Some(inbox) = listener else {
+/// Hands a returned message to whoever wants to know.
+fn returned(channel: &ChannelShared, returned: Returned) {
+    let returns = channel.returns.lock();
+    if let Some(returns) = &*returns.unwrap_or_else(PoisonError::into_inner) {
+        returns.push(returned);
+    } else {
         debug!("a message was returned and nobody listens for it");
-        return None;
-    };
-    inbox.push(returned);
-    inbox.is_full().then_some(inbox)
+    }
 }

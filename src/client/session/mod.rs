@@ -34,7 +34,7 @@ use tokio::{
 
 use super::{
     error::Error,
-    inbox::{Inbox, ReturnsInbox},
+    inbox::{Inbox, Queue, ReturnsTo},
     publish::Confirming,
 };
 use crate::{
@@ -126,7 +126,7 @@ pub(crate) struct ChannelShared {
     pub(crate) id: ChannelId,
     /// Why it is over, once it is.
     pub(crate) cause: OnceLock<Cause>,
-    pub(crate) returns: Mutex<Option<ReturnsInbox>>,
+    pub(crate) returns: Mutex<Option<ReturnsTo>>,
 }
 
 /// A mandatory message that no queue took. PUB-3
@@ -223,21 +223,6 @@ enum Waiter {
     Nobody,
 }
 
-/// A queue that takes no more for now.
-enum Full {
-    Consumer(Inbox),
-    Returns(ReturnsInbox),
-}
-
-impl Full {
-    fn is_full(&self) -> bool {
-        match self {
-            Self::Consumer(inbox) => inbox.is_full(),
-            Self::Returns(inbox) => inbox.is_full(),
-        }
-    }
-}
-
 /// The application on the core of a client.
 pub(crate) struct Session {
     shared: Arc<Shared>,
@@ -245,7 +230,7 @@ pub(crate) struct Session {
     channels: BTreeMap<ChannelId, ChannelState>,
     opening: Option<oneshot::Sender<Result<Opened, Error>>>,
     /// The queue that is full, until it is not.
-    full: Option<Full>,
+    full: Option<Queue>,
     /// Places of commands that were taken, and not yet given back.
     vacated: usize,
     /// Dropped with the session, which is how `close` learns that all is over.
@@ -374,7 +359,7 @@ impl Application for Session {
     }
 
     fn has_room(&mut self, _unsent: usize) -> bool {
-        if self.full.as_ref().is_some_and(Full::is_full) {
+        if self.full.as_ref().is_some_and(Queue::is_full) {
             return false;
         }
         if self.full.take().is_some() {
