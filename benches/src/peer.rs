@@ -6,11 +6,7 @@
 
 use std::{
     error::Error,
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -21,9 +17,9 @@ use amqp_rpc::{
 };
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
+use futures_util::{TryStreamExt, stream::FuturesUnordered};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::json;
-use tokio::task::JoinSet;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -196,19 +192,45 @@ async fn call_rpc(arguments: Arguments) -> Outcome<()> {
     let connection = Connection::open(&arguments.url).await?;
     let rpc = RpcClient::new(&connection).await?;
     let queue = ShortString::try_from(arguments.queue.as_str())?;
-    let body = Bytes::from(vec![b'x'; arguments.body]);
-    let call = move || {
-        let (rpc, queue, body) = (rpc.clone(), queue.clone(), body.clone());
-        async move {
-            let expected = body.len();
-            let reply = rpc.call(queue, body).await?;
-            if reply.body.len() == expected { Ok(()) } else { Err("a reply of another length".into()) }
-        }
-    };
-    run_calls(arguments.calls_to_warm_up(), arguments.concurrency, call.clone()).await?;
+    let caller = RpcCaller { rpc, queue, body: vec![b'x'; arguments.body].into(), concurrency: arguments.concurrency };
+    caller.run(arguments.calls_to_warm_up()).await?;
     let window = Window::open()?;
-    let latencies = run_calls(arguments.calls, arguments.concurrency, call).await?;
+    let latencies = caller.run(arguments.calls).await?;
     report_calls("amqp-rpc/rpc", &arguments, window, latencies)
+}
+
+/// One task that keeps calls in flight, as `Caller` does.
+struct RpcCaller {
+    rpc: RpcClient,
+    queue: ShortString,
+    body: Bytes,
+    concurrency: usize,
+}
+
+impl RpcCaller {
+    async fn run(&self, calls: usize) -> Outcome<Vec<Duration>> {
+        let left = AtomicUsize::new(calls);
+        let callers = (0..self.concurrency).map(|_| self.call_while(&left));
+        let mut callers: FuturesUnordered<_> = callers.collect();
+        let mut all = Vec::with_capacity(calls);
+        while let Some(latencies) = callers.try_next().await? {
+            all.extend(latencies);
+        }
+        Ok(all)
+    }
+
+    async fn call_while(&self, left: &AtomicUsize) -> Outcome<Vec<Duration>> {
+        let mut latencies = Vec::new();
+        while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            let began = Instant::now();
+            let reply = self.rpc.call(&self.queue, self.body.clone()).await?;
+            if reply.body.len() != self.body.len() {
+                return Err("a reply of another length".into());
+            }
+            latencies.push(began.elapsed());
+        }
+        Ok(latencies)
+    }
 }
 
 impl Arguments {
@@ -231,32 +253,6 @@ fn report_calls(peer: &str, arguments: &Arguments, window: Window, mut latencies
         })
     );
     Ok(())
-}
-
-async fn run_calls<F, C>(calls: usize, concurrency: usize, call: F) -> Outcome<Vec<Duration>>
-where
-    F: Fn() -> C + Clone + Send + Sync + 'static,
-    C: Future<Output = Outcome<()>> + Send + 'static,
-{
-    let next = Arc::new(AtomicUsize::new(0));
-    let mut callers = JoinSet::new();
-    for _ in 0..concurrency {
-        let (call, next) = (call.clone(), next.clone());
-        callers.spawn(async move {
-            let mut latencies = Vec::with_capacity(calls / concurrency + 1);
-            while next.fetch_add(1, Ordering::Relaxed) < calls {
-                let started = Instant::now();
-                call().await?;
-                latencies.push(started.elapsed());
-            }
-            Outcome::Ok(latencies)
-        });
-    }
-    let mut all = Vec::with_capacity(calls);
-    while let Some(latencies) = callers.join_next().await {
-        all.extend(latencies??);
-    }
-    Ok(all)
 }
 
 async fn publish(arguments: Arguments) -> Outcome<()> {
