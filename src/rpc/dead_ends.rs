@@ -14,7 +14,8 @@
 //! Read next: `drain`. Explained in `docs/rpc.md`.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, HashSet},
+    mem,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -41,16 +42,21 @@ const MEMORY: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct DeadEnds {
-    /// Held alone by a reply to a suspect, and together by all others.
+    /// Held alone by a reply to a suspect, and together by all others; as long as there is no suspect, by nobody.
     way: RwLock<()>,
-    addresses: Mutex<HashMap<ShortString, Standing>>,
+    known: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
-struct Standing {
-    /// Replies that no confirm has come for.
-    on_their_way: usize,
-    suspect: bool,
+struct Known {
+    /// Replies to direct names that no confirm has come for, in the order they were sent in.
+    on_their_way: BTreeMap<u64, ShortString>,
+    sent: u64,
+    suspects: HashMap<ShortString, Suspect>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Suspect {
     /// It cost a connection while it was alone, at this time.
     dead: Option<Instant>,
 }
@@ -59,25 +65,25 @@ struct Standing {
 pub(super) struct OnItsWay<'a> {
     ends: &'a DeadEnds,
     address: &'a ShortString,
+    number: u64,
     _way: Way<'a>,
 }
 
 enum Way<'a> {
+    Free,
     Shared { _guard: RwLockReadGuard<'a, ()> },
     Alone { _guard: RwLockWriteGuard<'a, ()> },
 }
 
 impl DeadEnds {
-    fn addresses(&self) -> MutexGuard<'_, HashMap<ShortString, Standing>> {
-        self.addresses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a reply to this address would cost the connection.
     pub(super) fn have(&self, address: &ShortString) -> bool {
-        let addresses = self.addresses();
-        let dead = addresses.get(address).and_then(|address| address.dead);
+        let known = self.known();
+        let dead = known.suspect(address).and_then(|suspect| suspect.dead);
         dead.is_some_and(|since| since.elapsed() < REST)
     }
 
@@ -86,8 +92,13 @@ impl DeadEnds {
     /// # Cancel safety
     /// Cancel safe. What is returned tells of the confirm; dropped before, it says that none has come.
     pub(super) async fn enter<'a>(&'a self, address: &'a ShortString) -> OnItsWay<'a> {
-        let suspect = |address| self.addresses().get(address).is_some_and(|it| it.suspect);
-        let way = if suspect(address) {
+        let (peace, suspect) = {
+            let known = self.known();
+            (known.suspects.is_empty(), known.suspect(address).is_some())
+        };
+        let way = if peace {
+            Way::Free
+        } else if suspect {
             Way::Alone {
                 _guard: self.way.write().await,
             }
@@ -96,50 +107,55 @@ impl DeadEnds {
                 _guard: self.way.read().await,
             }
         };
-        if address.as_bytes().starts_with(DIRECT) {
-            let mut addresses = self.addresses();
-            addresses.entry(address.clone()).or_default().on_their_way += 1;
-        }
         OnItsWay {
             ends: self,
             address,
+            number: self.known().send(address),
             _way: way,
         }
     }
 
     /// The channel of all replies that are on their way is over.
     pub(super) fn lost(&self, cause: &Error) {
-        let mut addresses = self.addresses();
-        if cause.code() == Some(ReplyCode::INTERNAL_ERROR) {
-            for (address, standing) in addresses.iter_mut() {
-                if standing.on_their_way > 0 {
-                    standing.dead = standing.suspect.then(Instant::now);
-                    standing.suspect = true;
-                    let dead = standing.dead.is_some();
-                    warn!(%address, dead, "the connection was lost over a reply");
-                }
-            }
+        let mut known = self.known();
+        let lost: HashSet<_> = mem::take(&mut known.on_their_way).into_values().collect();
+        if cause.code() != Some(ReplyCode::INTERNAL_ERROR) {
+            return;
         }
-        for standing in addresses.values_mut() {
-            standing.on_their_way = 0;
+        for address in lost {
+            let dead = known.suspects.contains_key(&address).then(Instant::now);
+            warn!(%address, dead = dead.is_some(), "the connection was lost over a reply");
+            known.suspects.insert(address, Suspect { dead });
         }
-        addresses.retain(|_, standing| standing.suspect);
-        if addresses.len() > MEMORY {
-            addresses.clear();
+        if known.suspects.len() > MEMORY {
+            known.suspects.clear();
         }
+    }
+}
+
+impl Known {
+    /// Nearly always there is none at all.
+    fn suspect(&self, address: &ShortString) -> Option<Suspect> {
+        let some = !self.suspects.is_empty();
+        some.then(|| self.suspects.get(address).copied()).flatten()
+    }
+
+    fn send(&mut self, address: &ShortString) -> u64 {
+        self.sent += 1;
+        if address.as_bytes().starts_with(DIRECT) {
+            self.on_their_way.insert(self.sent, address.clone());
+        }
+        self.sent
     }
 }
 
 impl OnItsWay<'_> {
     /// The broker has taken it, or has refused it and nothing else.
     pub(super) fn settled(self) {
-        let mut addresses = self.ends.addresses();
-        if let Some(standing) = addresses.get_mut(self.address) {
-            standing.on_their_way = standing.on_their_way.saturating_sub(1);
-            (standing.suspect, standing.dead) = (false, None);
-            if standing.on_their_way == 0 {
-                addresses.remove(self.address);
-            }
+        let mut known = self.ends.known();
+        known.on_their_way.remove(&self.number);
+        if !known.suspects.is_empty() {
+            known.suspects.remove(self.address);
         }
     }
 }
@@ -204,7 +220,7 @@ mod tests {
             drop(ends.enter(&queue).await);
             ends.lost(&ended(ReplyCode::INTERNAL_ERROR));
         }
-        assert!(!ends.have(&GONE) && ends.addresses().is_empty());
+        assert!(!ends.have(&GONE) && ends.known().suspects.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -218,6 +234,6 @@ mod tests {
             }
             assert!(ends.have(&address) || number == MEMORY);
         }
-        assert!(ends.addresses().len() <= MEMORY);
+        assert!(ends.known().suspects.len() <= MEMORY);
     }
 }

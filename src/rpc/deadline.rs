@@ -94,21 +94,22 @@ impl Deadline {
 
     /// Reads it from a request that arrives now: whichever comes first, if the caller says when.
     pub(super) fn read(properties: &Properties, clock: Clock) -> Option<(Self, SetBy)> {
-        let span = span(properties).map(|span| (Self::after(span), SetBy::Expiration));
-        let moment = moment(properties).map(|moment| (Self::at(moment, clock()), SetBy::Header));
+        let arrived = Instant::now();
+        let span = span(properties).map(|span| (Self::since(arrived, span), SetBy::Expiration));
+        let moment =
+            moment(properties).map(|moment| (Self::at(moment, clock(), arrived), SetBy::Header));
         [span, moment]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
     }
 
-    /// A moment of the clock whose present reading is `now`. What is too long ago to be told is over now.
-    fn at(moment: Duration, now: Duration) -> Self {
-        if moment >= now {
-            return Self::after(moment.saturating_sub(now));
+    /// A moment of the clock that reads `reading` now. What is too long ago to be told is over now.
+    fn at(moment: Duration, reading: Duration, now: Instant) -> Self {
+        if moment >= reading {
+            return Self::since(now, moment.saturating_sub(reading));
         }
-        let late = now.saturating_sub(moment);
-        let now = Instant::now();
+        let late = reading.saturating_sub(moment);
         Self(now.checked_sub(late).unwrap_or(now))
     }
 }

@@ -125,21 +125,22 @@ impl RpcServer {
         let mut stop = pin!(stop);
         loop {
             select! {
+                biased; // what goes on before what comes in
                 () = &mut stop => break,
-                next = requests.next() => match next? {
-                    Next::Request(request, channel) => waiting.push_back(desk.arrived(request, channel)),
-                    Next::Lost(cause) => {
-                        (waiting, running) = (VecDeque::new(), JoinSet::new());
-                        desk.dead_ends.lost(&cause);
-                    }
-                },
-                Ok(place) = places.clone().acquire_owned(), if !waiting.is_empty() => {
+                Ok(place) = async { places.clone().acquire_owned().await }, if !waiting.is_empty() => {
                     if let Some(job) = waiting.pop_front() {
                         running.spawn(desk.clone().settle(job, place));
                     }
                 }
                 Some(ended) = running.join_next() => if let Err(error) = ended {
                     error!(%error, "a request was not settled: it comes again with the next channel");
+                },
+                next = requests.next() => match next? {
+                    Next::Request(request, channel) => waiting.push_back(desk.arrived(request, channel)),
+                    Next::Lost(cause) => {
+                        (waiting, running) = (VecDeque::new(), JoinSet::new());
+                        desk.dead_ends.lost(&cause);
+                    }
                 },
             }
         }
