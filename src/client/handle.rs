@@ -116,7 +116,8 @@ impl Handle {
         if channel.cause.get().is_some() {
             return Err(self.over());
         }
-        connection.place().await.map_err(|_| self.over())
+        let place = connection.shared.places.acquire().await;
+        place.map_err(|_| self.over())
     }
 
     pub(crate) fn put(&self, place: SemaphorePermit<'_>, command: Command) -> Result<(), Error> {
@@ -168,13 +169,8 @@ impl Inner {
 
     /// Hands a command to the connection's task, and waits for a place in its queue.
     pub(crate) async fn command(&self, command: Command) -> Result<(), Error> {
-        let place = self.place().await?;
-        self.put(place, command)
-    }
-
-    async fn place(&self) -> Result<SemaphorePermit<'_>, Error> {
         let place = self.shared.places.acquire().await;
-        place.map_err(|_| self.shared.over())
+        self.put(place.map_err(|_| self.shared.over())?, command)
     }
 
     fn put(&self, place: SemaphorePermit<'_>, command: Command) -> Result<(), Error> {
