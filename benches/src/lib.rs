@@ -1,3 +1,5 @@
 //! What the measuring programs share.
 
 pub mod plot;
+pub mod process;
+pub mod work;
