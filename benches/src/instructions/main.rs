@@ -1,0 +1,251 @@
+//! Counted figures: instructions and system calls, which do not depend on what else a machine does.
+//!
+//! ```text
+//! cargo run --release --manifest-path benches/Cargo.toml --bin instructions -- check
+//! cargo run --release --manifest-path benches/Cargo.toml --bin instructions -- rpc --url URL
+//! ```
+//!
+//! `check` compares the core paths with benches/instructions.json, and fails when one has grown by more than five per
+//! cent under the toolchain that is named there; `check --bless` writes the file. `rpc` counts a call over a broker.
+//! Each figure is the difference between a long and a short run, so that what happens once does not count.
+
+mod callgrind;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+};
+
+use amqp_rpc_benches::{
+    process::{Package, Running, build},
+    work::Outcome,
+};
+use clap::{Args, Parser, Subcommand};
+use serde_json::{Value, json};
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// The core paths, in memory.
+    Check {
+        /// Writes the figures down, in place of comparing them.
+        #[arg(long)]
+        bless: bool,
+    },
+    /// A call, as a client of each interface makes it over a broker.
+    Rpc(Rpc),
+}
+
+#[derive(Args)]
+struct Rpc {
+    #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672/%2f")]
+    url: String,
+    #[arg(long, value_delimiter = ',', default_value = "1,16,128")]
+    concurrency: Vec<usize>,
+    /// Octets.
+    #[arg(long, default_value_t = 16)]
+    body: usize,
+    /// One more client, which takes the arguments of `peer`.
+    #[arg(long = "peer", value_name = "NAME=PATH")]
+    peers: Vec<String>,
+}
+
+fn main() -> Outcome<ExitCode> {
+    let programs = build(&[Package {
+        directory: ".",
+        what: &["--bin", "counted", "--bin", "peer"],
+    }])?;
+    match Arguments::parse().what {
+        What::Check { bless } => check(&programs, bless),
+        What::Rpc(rpc) => rpc.print(&programs).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// Each path of `counted`, and how many frames one turn of it carries.
+const PATHS: [(&str, u32); 4] = [
+    ("publish", 3),
+    ("deliver", 3),
+    ("call", 12),
+    ("channel-call", 13),
+];
+
+const SHORT: u64 = 200;
+const LONG: u64 = 1_200;
+
+/// Growth by more than this is a failure, in percent.
+const TOLERANCE: f64 = 5.0;
+
+fn check(programs: &Path, bless: bool) -> Outcome<ExitCode> {
+    let counted = programs.join("counted");
+    let turn = |path: &str| -> Outcome<u64> {
+        let run = |times: u64| callgrind::count(&counted, &[path.into(), times.to_string()]);
+        Ok((run(LONG)? - run(SHORT)?) / (LONG - SHORT))
+    };
+    let figures: BTreeMap<&str, u64> = PATHS
+        .iter()
+        .map(|(path, _)| Ok((*path, turn(path)?)))
+        .collect::<Outcome<_>>()?;
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.json");
+    let toolchain = toolchain()?;
+    if bless {
+        let text = serde_json::to_string_pretty(
+            &json!({ "toolchain": toolchain, "instructions": figures }),
+        )?;
+        fs::write(&file, text + "\n")?;
+    }
+    let known: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
+    let same = known["toolchain"] == toolchain;
+    println!("Instructions, without libc's for memory:\n");
+    println!(
+        "| path | frames | instructions | per frame | before | change |\n|---|---:|---:|---:|---:|---:|"
+    );
+    let mut grown = false;
+    for (path, frames) in PATHS {
+        let now = figures[path];
+        let before = known["instructions"][path]
+            .as_u64()
+            .ok_or_else(|| format!("{path} is not in the file"))?;
+        let change = (now as f64 / before as f64 - 1.0) * 100.0;
+        grown |= change > TOLERANCE;
+        println!(
+            "| {path} | {frames} | {now} | {} | {before} | {change:+.1} % |",
+            now / u64::from(frames)
+        );
+    }
+    println!();
+    Ok(match (same, grown) {
+        (false, _) => {
+            println!(
+                "Only told, not judged: the file is of {}, this is {toolchain}.",
+                known["toolchain"]
+            );
+            ExitCode::SUCCESS
+        }
+        (true, false) => ExitCode::SUCCESS,
+        (true, true) => {
+            println!(
+                "A path has grown by more than {TOLERANCE} %. If that is what it is worth: `check --bless`."
+            );
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// What else than our code the instructions depend on.
+fn toolchain() -> Outcome<String> {
+    let first_line = |program: &str, option: &str| -> Outcome<String> {
+        let output = Command::new(program).arg(option).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(text.lines().next().unwrap_or_default().to_owned())
+    };
+    Ok(format!(
+        "{}, {}",
+        first_line("rustc", "--version")?,
+        first_line("getconf", "GNU_LIBC_VERSION")?
+    ))
+}
+
+/// The runs whose difference is taken.
+const FEW: u64 = 1_000;
+const MANY: u64 = 4_000;
+
+/// strace counts the calls of a run that is fast enough for so many more.
+const TRACED: u64 = 10;
+
+/// Of `strace`'s calls, those that send.
+const SENDS: [&str; 5] = ["sendto", "sendmsg", "sendmmsg", "write", "writev"];
+
+impl Rpc {
+    fn print(&self, programs: &Path) -> Outcome<()> {
+        let peer = programs.join("peer");
+        let ours = [("channel", "amqp-rpc"), ("rpc", "amqp-rpc RpcClient")];
+        let ours = ours.map(|(api, name)| {
+            (
+                name.to_owned(),
+                peer.clone(),
+                vec!["--api".into(), api.into()],
+            )
+        });
+        let mut clients: Vec<(String, PathBuf, Vec<String>)> = ours.into();
+        for named in &self.peers {
+            let (name, path) = named.split_once('=').ok_or("NAME=PATH is wanted")?;
+            clients.push((name.into(), path.into(), Vec::new()));
+        }
+        println!("For each call, in the client alone; instructions without libc's for memory:\n");
+        println!("| calls at once | client | instructions | to amqp-rpc | system calls | sends |");
+        println!("|---:|---|---:|---:|---:|---:|");
+        for concurrency in &self.concurrency {
+            let mut first = None;
+            for (name, program, options) in &clients {
+                let queue = format!("perf.instructions.{}", std::process::id());
+                let mut server = Command::new(&peer);
+                server.args(["server", "--url", &self.url, "--queue", &queue]);
+                let _server =
+                    Running::start(server.args(["--prefetch", &concurrency.to_string()]))?;
+                let arguments = |calls: u64| {
+                    let mut arguments = vec!["client".to_owned()];
+                    arguments.extend(options.iter().cloned());
+                    let (concurrency, body) = (concurrency.to_string(), self.body.to_string());
+                    let calls = calls.to_string();
+                    let rest = [
+                        ("--url", &self.url),
+                        ("--queue", &queue),
+                        ("--calls", &calls),
+                        ("--concurrency", &concurrency),
+                        ("--body", &body),
+                    ];
+                    arguments.extend(
+                        rest.into_iter()
+                            .flat_map(|(name, value)| [name.to_owned(), value.clone()]),
+                    );
+                    arguments
+                };
+                let count = |calls| callgrind::count(program, &arguments(calls));
+                let each = (count(MANY)? - count(FEW)?) / (MANY - FEW);
+                let few = system_calls(program, &arguments(FEW * TRACED))?;
+                let many = system_calls(program, &arguments(MANY * TRACED))?;
+                let of_a_call = |of: &dyn Fn(&BTreeMap<String, u64>) -> u64| {
+                    of(&many).saturating_sub(of(&few)) as f64 / ((MANY - FEW) * TRACED) as f64
+                };
+                let all = of_a_call(&|calls| calls.values().sum());
+                let sends =
+                    of_a_call(&|calls| SENDS.iter().filter_map(|name| calls.get(*name)).sum());
+                let ratio = each as f64 / *first.get_or_insert(each) as f64;
+                println!(
+                    "| {concurrency} | {name} | {each} | {ratio:.2} | {all:.2} | {sends:.3} |"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How often the program makes each system call, by strace, which slows it: batches are larger than without it.
+fn system_calls(program: &Path, arguments: &[String]) -> Outcome<BTreeMap<String, u64>> {
+    let out = std::env::temp_dir().join(format!("strace.{}", std::process::id()));
+    let status = Command::new("strace")
+        .args(["-f", "-c", "-U", "name,calls", "-o"])
+        .arg(&out)
+        .arg(program)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|error| format!("strace, which is a package of its own: {error}"))?;
+    if !status.success() {
+        return Err(format!("{} {arguments:?}: {status}", program.display()).into());
+    }
+    let table = fs::read_to_string(&out)?;
+    fs::remove_file(&out)?;
+    let row = |line: &str| {
+        let (name, calls) = line.split_once(char::is_whitespace)?;
+        Some((name.to_owned(), calls.trim().parse().ok()?)).filter(|(name, _)| name != "total")
+    };
+    Ok(table.lines().filter_map(row).collect())
+}
