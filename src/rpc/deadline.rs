@@ -131,7 +131,7 @@ const LONGEST: u64 = 315_360_000_000;
 
 /// A span as `expiration` has it: whole milliseconds, rounded up, so that it is never 0 by accident.
 fn expiration(limit: Duration) -> ShortString {
-    let begun = u128::from(limit.subsec_nanos() % 1_000_000 > 0);
+    let begun = u128::from(!limit.subsec_nanos().is_multiple_of(1_000_000));
     let milliseconds = u64::try_from(limit.as_millis() + begun).unwrap_or(LONGEST);
     ShortString::truncated(&milliseconds.min(LONGEST).to_string())
 }
