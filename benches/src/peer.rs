@@ -11,7 +11,7 @@ use std::{
 
 use amqp_rpc::{
     client::{Channel, Connection, Consumer, Message, Received},
-    codec::{BasicConsume, Properties, QueueDeclare, ShortString},
+    codec::{BasicConsume, QueueDeclare, ShortString},
     rpc::{Request, RpcClient, RpcServer, RpcServerOptions},
 };
 use amqp_rpc_benches::work::{
@@ -61,16 +61,11 @@ async fn serve_channel(arguments: Arguments) -> Outcome<()> {
     println!("ready");
     while let Some(request) = requests.next().await {
         let (received, acker) = request?.into_parts();
-        let Message { properties, body } = received.message;
-        let reply_to = properties.reply_to.unwrap_or_default();
-        let properties = Properties {
-            correlation_id: properties.correlation_id,
-            ..Default::default()
-        }
-        .into();
-        channel
-            .publish("", reply_to, Message { properties, body })
-            .await?;
+        let mut request = received.message;
+        let reply_to = request.properties.reply_to.take().unwrap_or_default();
+        let mut reply = Message::from(request.body);
+        reply.properties.correlation_id = request.properties.correlation_id.take();
+        channel.publish("", reply_to, reply).await?;
         acker.ack().await?;
     }
     Ok(())
@@ -167,18 +162,11 @@ impl Caller {
     }
 
     async fn request(&mut self, place: usize) -> Outcome<()> {
-        let correlation_id = Some(ShortString::try_from(itoa::Buffer::new().format(place))?);
-        let reply_to = Some(self.reply_to.clone());
-        let properties = Properties {
-            correlation_id,
-            reply_to,
-            ..Default::default()
-        };
+        let mut message = Message::from(self.body.clone());
+        message.properties.correlation_id = Some(ShortString::try_from(itoa::Buffer::new().format(place))?);
+        message.properties.reply_to = Some(self.reply_to.clone());
         self.began[place] = Instant::now();
-        Ok(self
-            .channel
-            .publish("", &self.queue, Message::new(properties, self.body.clone()))
-            .await?)
+        Ok(self.channel.publish("", &self.queue, message).await?)
     }
 }
 

@@ -116,8 +116,11 @@ impl Handle {
         if channel.cause.get().is_some() {
             return Err(self.over());
         }
-        let place = connection.shared.places.acquire().await;
-        place.map_err(|_| self.over())
+        let places = &connection.shared.places;
+        match places.try_acquire() {
+            Ok(place) => Ok(place), // nearly always, and without a future
+            Err(_) => places.acquire().await.map_err(|_| self.over()),
+        }
     }
 
     pub(crate) fn put(&self, place: SemaphorePermit<'_>, command: Command) -> Result<(), Error> {
