@@ -150,8 +150,8 @@ impl Caller {
                 .properties()
                 .correlation_id
                 .as_ref()
-                .and_then(|id| id.as_str().ok()?.parse().ok());
-            let place: usize = id.ok_or("a reply to nothing")?;
+                .and_then(|id| number(id.as_bytes()));
+            let place = id.ok_or("a reply to nothing")?;
             latencies.push(self.began.get(place).ok_or("a reply to nothing")?.elapsed());
             if sent < calls {
                 self.request(place).await?;
@@ -168,6 +168,11 @@ impl Caller {
         self.began[place] = Instant::now();
         Ok(self.channel.publish("", &self.queue, message).await?)
     }
+}
+
+fn number(digits: &[u8]) -> Option<usize> {
+    let digit = |octet: &u8| char::from(*octet).to_digit(10);
+    digits.iter().try_fold(0, |number, octet| Some(10 * number + digit(octet)? as usize))
 }
 
 async fn call_rpc(arguments: Arguments) -> Outcome<()> {

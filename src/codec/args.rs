@@ -15,6 +15,7 @@
 
 use bytes::Bytes;
 use nom::{
+    bytes::complete::take,
     multi::length_data,
     number::complete::{be_u8, be_u16, be_u32, be_u64},
 };
@@ -276,8 +277,11 @@ integers! { u8: be_u8  u16: be_u16  u32: be_u32  u64: be_u64 }
 impl Argument for ShortString {
     #[inline]
     fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
-        let octets = reader.parse(|i| nom::Parser::parse(&mut length_data(be_u8), i))?;
-        Self::try_from(octets).map_err(|_| DecodeError::Truncated)
+        reader.parse(|i| {
+            let (i, len) = be_u8(i)?;
+            let (i, octets) = take(len)(i)?;
+            Ok((i, Self::counted(len, octets)))
+        })
     }
     #[inline]
     fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {

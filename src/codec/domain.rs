@@ -208,6 +208,25 @@ impl ShortString {
         Self(Repr::Static(text))
     }
 
+    /// As many octets as were counted.
+    #[inline]
+    pub(super) fn counted(len: u8, octets: &[u8]) -> Self {
+        if len == 0 {
+            return Self::EMPTY; // the default exchange, in most messages
+        }
+        let mut inline = [0; INLINE];
+        Self(match inline.get_mut(..octets.len()) {
+            Some(room) => {
+                room.copy_from_slice(octets);
+                Repr::Inline {
+                    len,
+                    octets: inline,
+                }
+            }
+            None => Repr::Heap(octets.into()),
+        })
+    }
+
     /// The octets, without the length octet.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
@@ -275,20 +294,12 @@ impl TryFrom<&[u8]> for ShortString {
 
     #[inline]
     fn try_from(octets: &[u8]) -> Result<Self, TooLong> {
-        let len = u8::try_from(octets.len()).map_err(|_| TooLong {
-            octets: octets.len(),
-        })?;
-        let mut inline = [0; INLINE];
-        Ok(Self(match inline.get_mut(..octets.len()) {
-            Some(room) => {
-                room.copy_from_slice(octets);
-                Repr::Inline {
-                    len,
-                    octets: inline,
-                }
-            }
-            None => Repr::Heap(octets.into()),
-        }))
+        match u8::try_from(octets.len()) {
+            Ok(len) => Ok(Self::counted(len, octets)),
+            Err(_) => Err(TooLong {
+                octets: octets.len(),
+            }),
+        }
     }
 }
 
