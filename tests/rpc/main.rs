@@ -73,3 +73,12 @@ impl World {
         monitor
     }
 }
+
+/// Thousands of calls may be in flight, and each is a future in memory. What hardly any call needs would be most of it.
+#[tokio::test]
+async fn a_call_in_flight_is_small() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let octets = size_of_val(&client.call("q", ""));
+    assert!(octets <= 2048, "{octets}");
+}
