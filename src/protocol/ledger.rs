@@ -14,7 +14,7 @@
 //!
 //! Read next: `heartbeat`. Explained in `docs/07-consuming.md`.
 
-use std::{collections::BTreeMap, mem};
+use std::collections::VecDeque;
 
 use crate::codec::DeliveryTag;
 
@@ -22,8 +22,11 @@ use crate::codec::DeliveryTag;
 #[derive(Debug)]
 pub struct Ledger<T> {
     last: DeliveryTag,
-    /// A tree, since whoever works on many at once settles them in any order: in a row each would move those behind it.
-    outstanding: BTreeMap<DeliveryTag, T>,
+    /// Oldest first, with a gap where an entry was settled before an older one: whoever works on many at once settles
+    /// them in any order, and to close each gap at once would move all that is behind it. The first is never a gap.
+    row: VecDeque<(DeliveryTag, Option<T>)>,
+    /// At most as many as there are entries.
+    gaps: usize,
 }
 
 /// The tag was never handed out, or was settled before. ACK-3
@@ -35,7 +38,8 @@ impl<T> Ledger<T> {
     pub const fn new() -> Self {
         Self {
             last: DeliveryTag(0),
-            outstanding: BTreeMap::new(),
+            row: VecDeque::new(),
+            gaps: 0,
         }
     }
 
@@ -48,7 +52,7 @@ impl<T> Ledger<T> {
     /// Writes an entry down under the next tag.
     pub fn push(&mut self, entry: T) -> DeliveryTag {
         let tag = self.skip();
-        self.outstanding.insert(tag, entry);
+        self.row.push_back((tag, Some(entry)));
         tag
     }
 
@@ -61,43 +65,87 @@ impl<T> Ledger<T> {
         if multiple && tag == DeliveryTag(0) {
             return Ok(self.drain());
         }
-        if multiple && self.outstanding.contains_key(&tag) {
-            return Ok(self.settle_through(tag));
+        if !multiple {
+            return self.settle_one(tag).map(|one| vec![one]);
         }
-        let one = self.outstanding.remove(&tag);
-        one.map(|one| vec![one]).ok_or(UnknownTag(tag))
+        match self.find(tag).and_then(|at| self.row.get(at)) {
+            Some((_, Some(_))) => Ok(self.settle_through(tag)),
+            _ => Err(UnknownTag(tag)),
+        }
+    }
+
+    /// Takes out the entry under `tag`.
+    ///
+    /// # Errors
+    /// [`UnknownTag`] when nothing is outstanding under it.
+    pub fn settle_one(&mut self, tag: DeliveryTag) -> Result<T, UnknownTag> {
+        let place = self.find(tag).and_then(|at| self.row.get_mut(at));
+        let one = place.and_then(|(_, entry)| entry.take());
+        let one = one.ok_or(UnknownTag(tag))?;
+        self.gaps += 1;
+        self.close_gaps();
+        Ok(one)
     }
 
     /// Takes out every entry up to `tag`, whether or not `tag` itself is still outstanding: what a client makes of a
     /// confirm, whose tags come in any order and in groups (CONF-4).
     pub fn settle_through(&mut self, tag: DeliveryTag) -> Vec<T> {
         let mut settled = Vec::new();
-        while let Some(first) = self.outstanding.first_entry()
-            && *first.key() <= tag
-        {
-            settled.push(first.remove());
+        while let Some((_, entry)) = self.row.pop_front_if(|(first, _)| *first <= tag) {
+            match entry {
+                Some(entry) => settled.push(entry),
+                None => self.gaps -= 1,
+            }
         }
+        self.close_gaps();
         settled
     }
 
     /// Takes out everything, oldest first.
     pub fn drain(&mut self) -> Vec<T> {
-        mem::take(&mut self.outstanding).into_values().collect()
+        self.gaps = 0;
+        let entries = std::mem::take(&mut self.row).into_iter();
+        entries.filter_map(|(_, entry)| entry).collect()
     }
 
     /// What is outstanding, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (DeliveryTag, &T)> {
-        self.outstanding.iter().map(|(tag, entry)| (*tag, entry))
+        let entries = self.row.iter();
+        entries.filter_map(|(tag, entry)| Some((*tag, entry.as_ref()?)))
     }
 
     /// How many entries are outstanding.
     pub fn len(&self) -> usize {
-        self.outstanding.len()
+        self.row.len() - self.gaps
     }
 
     /// Whether nothing is outstanding.
     pub fn is_empty(&self) -> bool {
-        self.outstanding.is_empty()
+        self.len() == 0
+    }
+
+    /// Where the entry under `tag` is, or its gap. Most are settled in their turn.
+    fn find(&self, tag: DeliveryTag) -> Option<usize> {
+        match self.row.front() {
+            Some((first, _)) if *first == tag => Some(0),
+            _ => self.row.binary_search_by_key(&tag, |(tag, _)| *tag).ok(),
+        }
+    }
+
+    /// Gaps at the front go at once, all others together once they are more than the entries: so each entry is moved as
+    /// often as one is settled, if ever.
+    fn close_gaps(&mut self) {
+        while self
+            .row
+            .pop_front_if(|(_, entry)| entry.is_none())
+            .is_some()
+        {
+            self.gaps -= 1;
+        }
+        if self.gaps > self.len() {
+            self.row.retain(|(_, entry)| entry.is_some());
+            self.gaps = 0;
+        }
     }
 }
 
@@ -179,6 +227,23 @@ mod tests {
         );
         assert_eq!(ledger.push('e'), DeliveryTag(5));
         assert_eq!(Ledger::<char>::default().push('a'), DeliveryTag(1));
+    }
+
+    #[test]
+    fn entries_settled_in_any_order_leave_no_more_gaps_than_there_are_entries() {
+        // ACK-3: the oldest stays for ever, and tens of thousands come and go behind it, newest first.
+        let mut ledger = Ledger::new();
+        ledger.push(0);
+        for round in 1..=100 {
+            let tags: Vec<_> = (0..300).map(|_| ledger.push(round)).collect();
+            for tag in tags.into_iter().rev() {
+                assert_eq!(ledger.settle_one(tag), Ok(round));
+                assert_eq!(ledger.settle_one(tag), Err(UnknownTag(tag)));
+                assert!(ledger.row.len() <= 2 * ledger.len() + 1, "{ledger:?}");
+            }
+            assert_eq!(ledger.iter().collect::<Vec<_>>(), [(DeliveryTag(1), &0)]);
+        }
+        assert_eq!(ledger.settle(DeliveryTag(0), true), Ok(vec![0]));
     }
 
     #[test]

@@ -479,7 +479,7 @@ fn publishes_that_are_never_confirmed() {
         };
         tokio::join!(read, publish);
         victim.meter.assert_kept(
-            PUBLISHES * 40 + AROUND,
+            PUBLISHES * 80 + AROUND,
             format!("{PUBLISHES} publishes without an answer"),
         );
         victim.assert_good().await;

@@ -149,12 +149,11 @@ impl Session {
         else {
             return;
         };
-        let settled = if multiple {
-            confirms.settle_through(tag) // CONF-4
-        } else {
-            confirms.settle(tag, false).unwrap_or_default()
-        };
-        for confirming in settled {
+        if multiple {
+            for confirming in confirms.settle_through(tag) {
+                confirming.tell(Ok(outcome)); // CONF-4
+            }
+        } else if let Ok(confirming) = confirms.settle_one(tag) {
             confirming.tell(Ok(outcome));
         }
     }
