@@ -1,5 +1,7 @@
 //! How often a message is a reason to ask for memory: what is small lies in place, and a body in its read buffer.
 
+#![allow(clippy::unwrap_used)] // in a test a panic is the report
+
 use allocation_counter::measure;
 use amqp_rpc::{
     codec::{
