@@ -163,7 +163,8 @@ impl Caller {
 
     async fn request(&mut self, place: usize) -> Outcome<()> {
         let mut message = Message::from(self.body.clone());
-        message.properties.correlation_id = Some(ShortString::try_from(itoa::Buffer::new().format(place))?);
+        message.properties.correlation_id =
+            Some(ShortString::try_from(itoa::Buffer::new().format(place))?);
         message.properties.reply_to = Some(self.reply_to.clone());
         self.began[place] = Instant::now();
         Ok(self.channel.publish("", &self.queue, message).await?)
@@ -172,7 +173,9 @@ impl Caller {
 
 fn number(digits: &[u8]) -> Option<usize> {
     let digit = |octet: &u8| char::from(*octet).to_digit(10);
-    digits.iter().try_fold(0, |number, octet| Some(10 * number + digit(octet)? as usize))
+    digits.iter().try_fold(0, |number, octet| {
+        Some(10 * number + digit(octet)? as usize)
+    })
 }
 
 async fn call_rpc(arguments: Arguments) -> Outcome<()> {
