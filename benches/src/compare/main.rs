@@ -25,7 +25,7 @@ use amqp_rpc_benches::{
 };
 use clap::{Args, Parser, Subcommand};
 use rounds::{CPU, Figure, P50, P99, RATE, Results, Twin};
-use run::{FLOOR, Peer, Place, Work};
+use run::{FLOOR, Peer, Place, Work, octets};
 
 #[derive(Parser)]
 struct Arguments {
@@ -178,50 +178,33 @@ fn compare_rpc(options: &Options, programs: &Path) -> Outcome<()> {
     let twin = Twin::of(CHANNEL, &mut peers);
     let results = options.take(places, peers, programs)?;
     results.print_tables(&[LAPIN, LIBRABBITMQ]);
-    print_bars(&results, |bars| {
-        for name in [CHANNEL, RPC] {
-            for (at, place) in results.places.iter().enumerate() {
-                let alone = place.work == Work::Calls { concurrency: 1 };
-                let title = format!("{name}: {}", place.title());
-                for lapin in [LAPIN, LAPIN_MAIN] {
-                    bars.ratio(
-                        &format!("{title}: calls/s to {lapin}"),
-                        at,
-                        name,
-                        lapin,
-                        RATE,
-                        1.4..,
-                    );
-                    bars.ratio(
-                        &format!("{title}: CPU to {lapin}"),
-                        at,
-                        name,
-                        lapin,
-                        CPU,
-                        ..=0.4,
-                    );
-                }
-                let to_c = format!("to {LIBRABBITMQ}");
-                bars.ratio(
-                    &format!("{title}: calls/s {to_c}"),
-                    at,
-                    name,
-                    LIBRABBITMQ,
-                    RATE,
-                    1.0..,
-                );
-                let most = if alone { 1.1 } else { 0.8 };
-                bars.ratio(
-                    &format!("{title}: CPU {to_c}"),
-                    at,
-                    name,
-                    LIBRABBITMQ,
-                    CPU,
-                    ..=most,
-                );
+    let bars = Bars::begin();
+    for name in [CHANNEL, RPC] {
+        for body in &options.body {
+            let title = |what: &str| format!("{name}, {}: {what}", octets(*body));
+            let at = |concurrency: usize| results.place(Work::Calls { concurrency }, *body);
+            let row = |what: &str, to: &str, figure, wanted: Wanted, concurrency: &[usize]| {
+                let cell = |calls: &usize| {
+                    Some((
+                        calls.to_string(),
+                        results.ratio(at(*calls)?, name, to, figure),
+                    ))
+                };
+                let cells = concurrency.iter().filter_map(cell).collect();
+                bars.row(&title(&format!("{what} to {to}")), wanted, cells);
+            };
+            let all = &options.concurrency;
+            let (alone, many): (Vec<usize>, Vec<usize>) =
+                all.iter().partition(|calls| **calls == 1);
+            for lapin in [LAPIN, LAPIN_MAIN] {
+                row("calls/s", lapin, RATE, Wanted::AtLeast(1.4), all);
+                row("CPU", lapin, CPU, Wanted::AtMost(0.4), all);
             }
+            row("calls/s", LIBRABBITMQ, RATE, Wanted::AtLeast(1.0), all);
+            row("CPU", LIBRABBITMQ, CPU, Wanted::AtMost(1.1), &alone);
+            row("CPU", LIBRABBITMQ, CPU, Wanted::AtMost(0.8), &many);
         }
-    });
+    }
     let panels = [
         results.ratios(
             "calls per second, as a ratio to lapin: higher is better",
@@ -252,23 +235,20 @@ fn compare_flow(options: &Options, programs: &Path) -> Outcome<()> {
     let twin = Twin::of(CHANNEL, &mut peers);
     let results = options.take(places, peers, programs)?;
     results.print_tables(&[LAPIN, LIBRABBITMQ]);
-    print_bars(&results, |bars| {
-        for (at, place) in results.places.iter().enumerate() {
-            let most = if place.work == Work::Publish {
-                1.0
-            } else {
-                1.3
-            };
-            let title = format!("{}: CPU to {LIBRABBITMQ}", place.title());
-            bars.ratio(&title, at, CHANNEL, LIBRABBITMQ, CPU, ..=most);
-            for lapin in [LAPIN, LAPIN_MAIN] {
-                if place.work == Work::ConsumeAuto {
-                    let title = format!("{}: CPU to {lapin}", place.title());
-                    bars.ratio(&title, at, CHANNEL, lapin, CPU, ..=0.25);
-                }
-            }
-        }
-    });
+    let bars = Bars::begin();
+    let row = |work: Work, to: &str, wanted: Wanted| {
+        let cell = |body: &usize| {
+            let place = results.place(work, *body)?;
+            Some((octets(*body), results.ratio(place, CHANNEL, to, CPU)))
+        };
+        let cells = options.body.iter().filter_map(cell).collect();
+        bars.row(&format!("{}: CPU to {to}", work.name()), wanted, cells);
+    };
+    row(Work::Publish, LIBRABBITMQ, Wanted::AtMost(1.0));
+    row(Work::ConsumeAuto, LIBRABBITMQ, Wanted::AtMost(1.3));
+    row(Work::ConsumeManual, LIBRABBITMQ, Wanted::AtMost(1.3));
+    row(Work::ConsumeAuto, LAPIN, Wanted::AtMost(0.25));
+    row(Work::ConsumeAuto, LAPIN_MAIN, Wanted::AtMost(0.25));
     let panels = [
         results.ratios(
             "messages per second, as a ratio to lapin: higher is better",
@@ -318,37 +298,33 @@ fn compare_broker(options: &Options, programs: &Path) -> Outcome<()> {
     let places = [alone, many].into_iter().chain(flows).map(place).collect();
     let results = options.take(places, peers, programs)?;
     results.print_tables(&[RABBITMQ, FLOOR]);
-    print_bars(&results, |bars| {
-        if let Some(at) = results.place(alone, 16) {
-            bars.ratio(
-                "RPC alone: p50 to a mere relay",
-                at,
-                BUILT_IN,
-                FLOOR,
-                P50,
-                ..=2.0,
+    let bars = Bars::begin();
+    let row =
+        |work: Work, what: &str, wanted: Wanted, mark: &dyn Fn(usize) -> Option<plot::Mark>| {
+            let cells = results
+                .place(work, 16)
+                .map(|place| (String::new(), mark(place)));
+            bars.row(
+                &format!("{}: {what}", place(work).title()),
+                wanted,
+                cells.into_iter().collect(),
             );
-        }
-        if let Some(at) = results.place(many, 16) {
-            bars.ratio(
-                "RPC, 128 at once: calls/s to RabbitMQ",
-                at,
-                BUILT_IN,
-                RABBITMQ,
-                RATE,
-                8.0..,
-            );
-            let slow: Figure = |run| run.p99 / run.p50;
-            bars.amount("RPC, 128 at once: p99 to p50", at, BUILT_IN, slow, ..=2.5);
-        }
-        for work in flows {
-            let Some(at) = results.place(work, 16) else {
-                continue;
-            };
-            let title = format!("{}: messages/s to RabbitMQ", place(work).title());
-            bars.ratio(&title, at, BUILT_IN, RABBITMQ, RATE, 5.0..);
-        }
+        };
+    let rate = |place| results.ratio(place, BUILT_IN, RABBITMQ, RATE);
+    let slow: Figure = |run| run.p99 / run.p50;
+    row(
+        alone,
+        "p50 to a mere relay",
+        Wanted::AtMost(2.0),
+        &|place| results.ratio(place, BUILT_IN, FLOOR, P50),
+    );
+    row(many, "calls/s to RabbitMQ", Wanted::AtLeast(8.0), &rate);
+    row(many, "p99 to p50", Wanted::AtMost(2.5), &|place| {
+        results.figure(place, BUILT_IN, slow)
     });
+    for work in flows {
+        row(work, "messages/s to RabbitMQ", Wanted::AtLeast(5.0), &rate);
+    }
     let panels = [
         results.ratios(
             "per second, as a ratio to RabbitMQ: higher is better",
@@ -367,67 +343,59 @@ fn compare_broker(options: &Options, programs: &Path) -> Outcome<()> {
 }
 
 /// A table of what has to hold, with what was found.
-struct Bars<'a>(&'a Results);
-
-fn print_bars(results: &Results, fill: impl FnOnce(&Bars<'_>)) {
-    println!(
-        "\n### Bars\n\n| bar | wanted | median | least–most of the rounds | holds |\n|---|---:|---:|---:|---|"
-    );
-    fill(&Bars(results));
-}
-
-impl Bars<'_> {
-    fn ratio(
-        &self,
-        title: &str,
-        place: usize,
-        name: &str,
-        to: &str,
-        figure: Figure,
-        wanted: impl Wanted,
-    ) {
-        Self::row(title, self.0.ratio(place, name, to, figure), wanted);
-    }
-
-    fn amount(&self, title: &str, place: usize, name: &str, figure: Figure, wanted: impl Wanted) {
-        Self::row(title, self.0.figure(place, name, figure), wanted);
-    }
-
-    /// Nothing, if it was not measured.
-    fn row(title: &str, mark: Option<plot::Mark>, wanted: impl Wanted) {
-        let Some(plot::Mark {
-            least,
-            median,
-            greatest,
-        }) = mark
-        else {
-            return;
-        };
-        let holds = if wanted.contains(&median) {
-            "yes"
-        } else {
-            "**no**"
-        };
-        println!(
-            "| {title} | {} | {median:.2} | {least:.2}–{greatest:.2} | {holds} |",
-            wanted.text()
-        );
-    }
-}
+struct Bars;
 
 /// At least or at most so much.
-trait Wanted: std::ops::RangeBounds<f64> {
-    fn text(&self) -> String;
+#[derive(Clone, Copy)]
+enum Wanted {
+    AtLeast(f64),
+    AtMost(f64),
 }
 
-impl Wanted for std::ops::RangeFrom<f64> {
-    fn text(&self) -> String {
-        format!("≥ {}", self.start)
+impl Bars {
+    fn begin() -> Self {
+        println!(
+            "\n### Bars\n\nMedians; what misses the bar is bold.\n\n| bar | wanted | measured |\n|---|---:|---|"
+        );
+        Self
+    }
+
+    /// Nothing, if none of it was measured.
+    fn row(&self, title: &str, wanted: Wanted, cells: Vec<(String, Option<plot::Mark>)>) {
+        let cell = |(label, mark): (String, Option<plot::Mark>)| {
+            let median = mark?.median;
+            let text = if wanted.holds(median) {
+                format!("{median:.2}")
+            } else {
+                format!("**{median:.2}**")
+            };
+            Some(if label.is_empty() {
+                text
+            } else {
+                format!("{label}: {text}")
+            })
+        };
+        let cells: Vec<String> = cells.into_iter().filter_map(cell).collect();
+        if !cells.is_empty() {
+            println!("| {title} | {wanted} | {} |", cells.join(", "));
+        }
     }
 }
 
-impl Wanted for std::ops::RangeToInclusive<f64> {
-    fn text(&self) -> String {
-        format!("≤ {}", self.end)
+impl Wanted {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
+}
+
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AtLeast(least) => write!(f, "≥ {least}"),
+            Self::AtMost(most) => write!(f, "≤ {most}"),
+        }
     }
 }

@@ -54,6 +54,15 @@ pub struct Run {
 const PREFETCH: &str = "256";
 
 impl Work {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Calls { .. } => "RPC",
+            Self::Publish => "publish",
+            Self::ConsumeAuto => "consume without acks",
+            Self::ConsumeManual => "consume, each acked",
+        }
+    }
+
     /// How many calls or messages, for about a second with RabbitMQ.
     fn amount(self) -> usize {
         match self {
@@ -67,17 +76,20 @@ impl Work {
     }
 }
 
+/// An amount of octets, as people say it.
+pub fn octets(amount: usize) -> String {
+    match amount {
+        1024.. => format!("{} KiB", amount / 1024),
+        few => format!("{few} B"),
+    }
+}
+
 impl Place {
     pub fn title(self) -> String {
-        let body = match self.body {
-            1024.. => format!("{} KiB", self.body / 1024),
-            octets => format!("{octets} B"),
-        };
+        let (name, body) = (self.work.name(), octets(self.body));
         match self.work {
-            Work::Calls { concurrency } => format!("RPC, {body}, {concurrency} at once"),
-            Work::Publish => format!("publish, {body}"),
-            Work::ConsumeAuto => format!("consume, {body}, no ack"),
-            Work::ConsumeManual => format!("consume, {body}, each acked"),
+            Work::Calls { concurrency } => format!("{name}, {body}, {concurrency} at once"),
+            _ => format!("{name}, {body}"),
         }
     }
 
