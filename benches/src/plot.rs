@@ -229,7 +229,7 @@ impl Panel {
 }
 
 fn draw_legend(panel: &Panel, area: &Area<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let mut x = 72;
+    let mut x = 24;
     let style = || (FONT, 16).into_font().color(&INK);
     for (at, series) in panel.series.iter().enumerate() {
         area.draw(&Circle::new(
@@ -240,7 +240,7 @@ fn draw_legend(panel: &Panel, area: &Area<'_>) -> Result<(), Box<dyn Error + Sen
         .map_err(owned)?;
         area.draw(&Text::new(series.name.clone(), (x + 10, 8), style()))
             .map_err(owned)?;
-        x += 30 + 8 * i32::try_from(series.name.chars().count())?;
+        x += 24 + 7 * i32::try_from(series.name.chars().count())?;
     }
     if panel.noise.iter().any(Option::is_some) {
         area.draw(&Rectangle::new(
@@ -249,7 +249,7 @@ fn draw_legend(panel: &Panel, area: &Area<'_>) -> Result<(), Box<dyn Error + Sen
         ))
         .map_err(owned)?;
         area.draw(&Text::new(
-            "noise: the same peer twice",
+            "noise: one peer twice",
             (x + 24, 8),
             style(),
         ))
@@ -331,7 +331,7 @@ mod tests {
             2 * 5 + 2,
             "five marks a panel, and a legend"
         );
-        assert!(svg.contains("rabbitmq-c") && svg.contains("noise: the same peer twice"));
+        assert!(svg.contains("rabbitmq-c") && svg.contains("noise: one peer twice"));
     }
 
     #[test]
