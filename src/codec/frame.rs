@@ -197,6 +197,7 @@ impl FrameDecoder {
     /// [`BadFrame`]. When the envelope itself is wrong, the same error comes ever after: there is no way to find the
     /// next frame (FRAME-13). When only the payload is, its frame has been taken off and the next one can be read,
     /// which a closing connection does (CLOSE-3).
+    #[inline]
     pub fn decode(&mut self, inbound: &mut BytesMut) -> Result<Option<Frame>, BadFrame> {
         let Some((kind, channel, size)) = self.envelope(inbound)? else {
             return Ok(None);
@@ -220,6 +221,7 @@ impl FrameDecoder {
     }
 
     /// Type, channel and payload size of the frame at the front, once all of it is there.
+    #[inline]
     fn envelope(&mut self, inbound: &[u8]) -> Result<Option<(u8, ChannelId, usize)>, BadFrame> {
         if let Some(broken) = self.broken {
             return Err(broken);
@@ -290,6 +292,7 @@ fn raw_frame<'a>(i: &'a [u8], limits: &FrameDecoder) -> Parse<'a, RawFrame<'a>> 
 /// payload = method / content-header / content-body / heartbeat
 ///
 /// What is read out of a payload is copied; only the decoder can share a body with its buffer.
+#[inline]
 pub(super) fn payload(kind: u8, channel: ChannelId, octets: &[u8]) -> Result<Payload, BadFrame> {
     let bad = |method, error| BadFrame {
         channel,

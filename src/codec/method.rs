@@ -92,6 +92,7 @@ macro_rules! methods {
                 match self { $($( Self::$Name(_) => Index::$Name as usize, )*)* }
             }
 
+            #[inline]
             fn read_arguments(id: MethodId, reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
                 let method = match (id.class, id.method) {
                     $($( ($class, $id) => Self::$Name($Name { $($field: reader.field(stringify!($field))?,)* }), )*)*
@@ -456,12 +457,14 @@ impl Method {
     }
 
     /// method-payload = class-id method-id *argument
+    #[inline]
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, (MethodId, DecodeError)> {
         let mut reader = ArgReader::new(payload);
         Self::read(&mut reader)
     }
 
     /// Reads the ids and the arguments, and insists that nothing is left. TYPE-12
+    #[inline]
     pub(crate) fn read(reader: &mut ArgReader<'_>) -> Result<Self, (MethodId, DecodeError)> {
         let id = Self::read_id(reader).map_err(|error| (MethodId::NONE, error))?;
         Self::read_arguments(id, reader).map_err(|error| (id, error))

@@ -169,11 +169,13 @@ impl ContentHeader {
         self.properties.write(&mut writer);
     }
 
+    #[inline]
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         Self::read(&mut ArgReader::new(payload))
     }
 
     /// content-header = class-id weight body-size flags *property
+    #[inline]
     pub(crate) fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
         let class_id = reader.field("class-id")?;
         let weight: u16 = reader.field("weight")?;
