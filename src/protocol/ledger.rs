@@ -29,6 +29,9 @@ pub struct Ledger<T> {
     gaps: usize,
 }
 
+/// Room for so many entries is kept, however few there are: who settles each at once need not ask for it each time.
+const FEW: usize = 16;
+
 /// The tag was never handed out, or was settled before. ACK-3
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownTag(pub DeliveryTag);
@@ -146,6 +149,10 @@ impl<T> Ledger<T> {
             self.row.retain(|(_, entry)| entry.is_some());
             self.gaps = 0;
         }
+        // A ledger that was long once would stay large, and a connection has two thousand of them. SEC-8
+        if self.row.capacity() > 2 * FEW && self.row.len() < self.row.capacity() / 4 {
+            self.row.shrink_to((2 * self.row.len()).max(FEW));
+        }
     }
 }
 
@@ -244,6 +251,24 @@ mod tests {
             assert_eq!(ledger.iter().collect::<Vec<_>>(), [(DeliveryTag(1), &0)]);
         }
         assert_eq!(ledger.settle(DeliveryTag(0), true), Ok(vec![0]));
+    }
+
+    #[test]
+    fn a_ledger_that_was_long_does_not_stay_large() {
+        // SEC-8: settled oldest first, newest first, and all but the last at once.
+        const MANY: u64 = 10_000;
+        let settle: [fn(&mut Ledger<u64>, u64) -> bool; 3] = [
+            |ledger, turn| ledger.settle_one(DeliveryTag(turn)).is_ok(),
+            |ledger, turn| ledger.settle_one(DeliveryTag(MANY + 1 - turn)).is_ok(),
+            |ledger, turn| turn > 1 || ledger.settle(DeliveryTag(MANY - 1), true).is_ok(),
+        ];
+        for settle in settle {
+            let mut ledger = Ledger::new();
+            (1..=MANY).for_each(|entry| _ = ledger.push(entry));
+            assert!((1..=MANY).all(|turn| settle(&mut ledger, turn)));
+            let room = ledger.row.capacity();
+            assert!(room <= 4 * FEW, "{room} for {}", ledger.len());
+        }
     }
 
     #[test]
