@@ -378,3 +378,36 @@ impl Application for Session {
         left.then_some(FAREWELL)
     }
 }
+
+/// However its task ended, nobody waits for a place among commands that are never taken: the runtime it ran in may be
+/// gone, and its users in another.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.stop_listening();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_session_that_was_dropped() {
+        let shared = Arc::new(Shared::new(1));
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let session = Session::new(
+            shared.clone(),
+            inbox,
+            oneshot::channel().0,
+            watch::channel(()).0,
+        );
+        shared.places.acquire().await.unwrap().forget(); // the queue is full
+        let waits = tokio::spawn({
+            let shared = shared.clone();
+            async move { shared.places.acquire().await.is_err() }
+        });
+        tokio::task::yield_now().await;
+        drop(session);
+        assert!(waits.await.unwrap() && commands.is_closed());
+    }
+}
