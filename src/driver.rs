@@ -344,11 +344,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, A: Application> Driver<R, W, A
             writer, outbound, ..
         } = self;
         while !outbound.is_empty()
+            && self.trouble.may_write()
             && let Some(wrote) = awake.ask(Arm::Write, |context| {
                 pin!(writer.write_buf(outbound)).poll(context)
             })
-            && self.trouble.wrote(wrote)
-        {}
+        {
+            self.trouble.wrote(wrote);
+        }
         let patience = self.app.patience();
         self.trouble
             .look(&mut self.core, &mut self.outbound, patience, now)

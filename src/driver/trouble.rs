@@ -25,16 +25,21 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    /// Notes what came of a write; false when there will be no other.
-    pub(super) fn wrote(&mut self, wrote: io::Result<usize>) -> bool {
+    /// Whether anything can still be written. Behind a write that failed nothing can: part of a frame is lost, and each
+    /// further failure would put the end off.
+    pub(super) fn may_write(&self) -> bool {
+        self.broken.is_none()
+    }
+
+    /// Notes what came of a write.
+    pub(super) fn wrote(&mut self, wrote: io::Result<usize>) {
         self.stuck = None;
         let cause = match wrote {
-            Ok(1..) => return true,
+            Ok(1..) => return,
             Ok(0) => io::ErrorKind::WriteZero.to_string(),
             Err(error) => error.to_string(),
         };
         self.broken = Some((Cause::Io(cause), Instant::now() + LAST_WORDS));
-        false
     }
 
     /// Ends the connection if it is time for that, or says when it will be.

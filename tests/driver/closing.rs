@@ -259,6 +259,25 @@ async fn a_handshake_that_ends_badly_is_named_however_it_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_goes_on_publishing_does_not_put_the_end_off() {
+    // HDR-6: a write has failed, and nothing comes that might say why.
+    let breaks = |writer| {
+        let mut writer = Noted::new(writer, &Arc::new(Mutex::new(Vec::new())));
+        writer.breaks = 2000;
+        writer
+    };
+    let options = ConnectOptions::default();
+    let (connection, mut peer) = Peer::pair_through(options, 1 << 16, breaks).await;
+    let channel = peer.serving(connection.open_channel()).await.unwrap();
+    for _ in 0..40 {
+        let _ = channel.publish("", "q", "x".repeat(1000)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let cause = connection.cause();
+    assert!(matches!(cause, Some(Cause::Io(_))), "{cause:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_of_the_version_is_read_before_the_reset_is_believed() {
     // HDR-5, HDR-6: not even the client's own header may have left.
     for breaks in [0, usize::MAX] {
