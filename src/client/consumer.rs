@@ -44,7 +44,7 @@ pub struct Received {
     pub routing_key: ShortString,
     /// Whether it was delivered before and not acknowledged. A false proves nothing (CONS-19).
     pub redelivered: bool,
-    /// Properties and body. They share the read buffer they came in: see [`into_owned`](Self::into_owned).
+    /// Properties and body. The body shares the read buffer it came in: see [`into_owned`](Self::into_owned).
     pub message: Message,
 }
 

@@ -9,7 +9,7 @@
 //! without acknowledgements, it keeps none, so octets are counted here and TCP makes it wait. All consumers of a
 //! connection share its socket, so one that takes nothing holds up the others, and every reply; a timeout names it.
 //!
-//! A message is a slice of a read buffer, and keeps all of it alive. One that lies alone in its buffer is copied
+//! A body is a slice of a read buffer, and keeps all of it alive. One that lies alone in its buffer is copied
 //! (SEC-16).
 //!
 //! Read next: `listener`. Explained in `docs/17-flow-control.md`.

@@ -6,8 +6,8 @@
 //!           00 00 00 07  01 6b 49 ff ff ff ff    back to the place: 7 octets
 //! ```
 //!
-//! Lengths stand before what they measure. The size of a frame is counted first and its octets are written then, by the
-//! same encoder, so the two cannot disagree. Tables nest, so they are written in one pass, with a place left open.
+//! Lengths stand before what they measure, a frame's as well as a table's. So a place is left open for each, all is
+//! written in one pass, and the length is filled in. Where only the size matters, the same encoder writes into a count.
 //!
 //! Read next: chapter 2, [`protocol`](crate::protocol). Explained in `docs/02-values.md`.
 
@@ -48,7 +48,7 @@ impl Sink for BytesMut {
     }
 }
 
-/// Counts what would be written, so that a frame's size is known before its octets.
+/// Counts what would be written, so that a size is known without the octets.
 #[derive(Debug, Default)]
 pub struct Count(pub usize);
 
