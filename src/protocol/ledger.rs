@@ -30,7 +30,7 @@ pub struct Ledger<T> {
 }
 
 /// Room for so many entries is kept, however few there are: who settles each at once need not ask for it each time.
-const FEW: usize = 16;
+const LEAST_KEPT: usize = 16;
 
 /// The tag was never handed out, or was settled before. ACK-3
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,8 +150,8 @@ impl<T> Ledger<T> {
             self.gaps = 0;
         }
         // A ledger that was long once would stay large, and a connection has two thousand of them. SEC-8
-        if self.row.capacity() > 2 * FEW && self.row.len() < self.row.capacity() / 4 {
-            self.row.shrink_to((2 * self.row.len()).max(FEW));
+        if self.row.capacity() > 2 * LEAST_KEPT && self.row.len() < self.row.capacity() / 4 {
+            self.row.shrink_to((2 * self.row.len()).max(LEAST_KEPT));
         }
     }
 }
@@ -267,7 +267,7 @@ mod tests {
             (1..=MANY).for_each(|entry| _ = ledger.push(entry));
             assert!((1..=MANY).all(|turn| settle(&mut ledger, turn)));
             let room = ledger.row.capacity();
-            assert!(room <= 4 * FEW, "{room} for {}", ledger.len());
+            assert!(room <= 4 * LEAST_KEPT, "{room} for {}", ledger.len());
         }
     }
 
