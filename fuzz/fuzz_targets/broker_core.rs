@@ -11,7 +11,7 @@ use std::time::Instant;
 use amqp_rpc::{
     broker::{
         NameSource, VhostOptions,
-        vhost::{ConnectionId, Output, Vhost},
+        vhost::{ConnectionId, Vhost},
     },
     codec::{ChannelId, Method},
     protocol::{ClientConfig, CloseReason, Connection, Event, ServerConfig},
@@ -75,47 +75,14 @@ fn open(core: Connection, vhost: &mut Vhost, now: Instant) -> Watched {
 
 /// As the broker's session does it, without its task.
 fn react(vhost: &mut Vhost, core: &mut Connection, event: Event, now: Instant) {
-    match event {
-        Event::Opened(opened) => vhost.connect(ID, opened.user, true),
-        Event::ChannelOpened(channel) => vhost.open_channel(ID, channel),
-        Event::Method(channel, method) | Event::Reply(channel, method, _) => {
-            vhost.method(ID, channel, method, now)
-        }
-        Event::Content(channel, Method::BasicPublish(publish), message) => {
-            vhost.publish(ID, channel, publish, message, now);
-        }
-        Event::Content(_, method, _) => panic!("METH-4: a client does not say {method}"),
-        Event::ChannelClosed(channel, _) => vhost.close_channel(ID, channel, now),
-        Event::Closed(_) => vhost.disconnect(ID, now),
+    if let Event::Content(_, method, _) = &event {
+        let publish = matches!(method, Method::BasicPublish(_));
+        assert!(publish, "METH-4: a client does not say {method}");
     }
+    vhost.hear(ID, event, now);
     while let Some((_, output)) = vhost.poll_output() {
         let octets = output.octets();
-        let _ = match output {
-            Output::Method { channel, method } => core.send(channel, method),
-            Output::Content {
-                channel,
-                method,
-                message,
-            } => core.forward(channel, method, message.header(), message.body()),
-            Output::CloseChannel {
-                channel,
-                code,
-                text,
-                method,
-            } => core.close_channel(channel, &CloseReason { code, text, method }),
-            Output::CloseConnection { code, text, method } => {
-                core.close(&CloseReason { code, text, method });
-                Ok(())
-            }
-            Output::Blocked(reason) => {
-                core.announce(Some(reason));
-                Ok(())
-            }
-            Output::Unblocked => {
-                core.announce(None);
-                Ok(())
-            }
-        };
+        let _ = output.tell(core); // refused where the channel has closed in between
         vhost.sent(ID, octets, now);
     }
 }

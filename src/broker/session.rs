@@ -31,7 +31,7 @@ use super::{
     vhost::{ConnectionId, Output, Vhost},
 };
 use crate::{
-    codec::{Method, MethodId, ReplyCode, ShortString},
+    codec::{MethodId, ReplyCode},
     driver::{Application, HIGH_WATER},
     protocol::{CloseReason, Connection as Core, Event},
     short,
@@ -151,8 +151,6 @@ pub(super) struct Session {
     unsent: usize,
     /// It has published while memory is low, and is not read until there is more of it. BLOCK-2
     blocked: bool,
-    /// It announced the capability `connection.blocked`. CONN-8
-    hears_of_blocking: bool,
     patience: Duration,
     bell: Arc<Notify>,
 }
@@ -174,7 +172,6 @@ impl Session {
             inbox,
             unsent: 0,
             blocked: false,
-            hears_of_blocking: false,
             patience: PATIENCE,
             bell: Arc::new(Notify::new()),
         }
@@ -209,41 +206,13 @@ impl Session {
             }
         };
         self.unsent += output.octets();
-        let done = match output {
-            Output::Method { channel, method } => core.send(channel, method),
-            Output::Content {
-                channel,
-                method,
-                message,
-            } => core.forward(channel, method, message.header(), message.body()),
-            Output::CloseChannel {
-                channel,
-                code,
-                text,
-                method,
-            } => core.close_channel(channel, &CloseReason { code, text, method }),
-            Output::CloseConnection { code, text, method } => {
-                core.close(&CloseReason { code, text, method });
-                Ok(())
-            }
-            Output::Blocked(reason) => {
-                self.block(core, Some(reason));
-                Ok(())
-            }
-            Output::Unblocked => {
-                self.block(core, None);
-                Ok(())
-            }
-        };
-        if let Err(violation) = done {
-            debug!(%violation, "not sent: the channel has closed in between");
+        match output {
+            Output::Blocked(_) => self.blocked = true,
+            Output::Unblocked => self.blocked = false,
+            _ => {}
         }
-    }
-
-    fn block(&mut self, core: &mut Core, reason: Option<ShortString>) {
-        self.blocked = reason.is_some();
-        if self.hears_of_blocking {
-            core.announce(reason);
+        if let Err(violation) = output.tell(core) {
+            debug!(%violation, "not sent: the channel has closed in between");
         }
     }
 }
@@ -262,37 +231,16 @@ impl Application for Session {
     }
 
     fn on_event(&mut self, core: &mut Core, event: Event) {
-        match event {
+        match &event {
             Event::Opened(opened) => {
                 if let Some(interval) = opened.tuning.heartbeat() {
                     self.patience = 2 * interval;
                 }
-                self.hears_of_blocking = opened.peer_can("connection.blocked");
-                let notify_cancel = opened.peer_can("consumer_cancel_notify");
-                self.tell(core, |vhost, id| {
-                    vhost.connect(id, opened.user, notify_cancel);
-                });
             }
-            Event::ChannelOpened(channel) => {
-                self.tell(core, |vhost, id| vhost.open_channel(id, channel));
-            }
-            Event::Method(channel, method) | Event::Reply(channel, method, _) => {
-                self.tell(core, |vhost, id| vhost.method(id, channel, method, now()));
-            }
-            Event::Content(channel, Method::BasicPublish(publish), message) => {
-                self.tell(core, |vhost, id| {
-                    vhost.publish(id, channel, publish, message, now());
-                });
-            }
-            Event::Content(..) => {} // no other content comes from a client (METH-4)
-            Event::ChannelClosed(channel, _) => {
-                self.tell(core, |vhost, id| vhost.close_channel(id, channel, now()));
-            }
-            Event::Closed(cause) => {
-                debug!(%cause, "over");
-                self.tell(core, |vhost, id| vhost.disconnect(id, now()));
-            }
+            Event::Closed(cause) => debug!(%cause, "over"),
+            _ => {}
         }
+        self.tell(core, |vhost, id| vhost.hear(id, event, now()));
     }
 
     /// A client that does not read its replies is not read either, nor is one that is blocked.

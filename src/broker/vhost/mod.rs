@@ -51,7 +51,7 @@ use super::{
 };
 use crate::{
     codec::{BasicPublish, ChannelId, Method, MethodId, Scope, ShortString},
-    protocol::content::Message,
+    protocol::{Event, content::Message},
 };
 
 /// Which connection; numbered by the listener, never twice.
@@ -145,6 +145,26 @@ impl Vhost {
             calendar: None,
             max_consumers: options.max_consumers,
             last_number: 0,
+        }
+    }
+
+    /// What the core of a connection has heard, as the call that it is.
+    pub fn hear(&mut self, connection: ConnectionId, event: Event, now: Instant) {
+        match event {
+            Event::Opened(opened) => {
+                let notify_cancel = opened.peer_can("consumer_cancel_notify");
+                self.connect(connection, opened.user, notify_cancel);
+            }
+            Event::ChannelOpened(channel) => self.open_channel(connection, channel),
+            Event::Method(channel, method) | Event::Reply(channel, method, _) => {
+                self.method(connection, channel, method, now);
+            }
+            Event::Content(channel, Method::BasicPublish(publish), message) => {
+                self.publish(connection, channel, publish, message, now);
+            }
+            Event::Content(..) => {} // no other content comes from a client (METH-4)
+            Event::ChannelClosed(channel, _) => self.close_channel(connection, channel, now),
+            Event::Closed(_) => self.disconnect(connection, now),
         }
     }
 

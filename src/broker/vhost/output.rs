@@ -17,6 +17,7 @@
 use crate::{
     broker::stored::Packed,
     codec::{ChannelId, Method, MethodId, ReplyCode, ShortString},
+    protocol::{CloseReason, Connection, Violation},
 };
 
 /// What a connection has to do because of what happened in the vhost.
@@ -59,7 +60,7 @@ pub enum Output {
         /// The method that failed. ERR-3
         method: MethodId,
     },
-    /// Read nothing more of it, and say `connection.blocked` with this reason if it wants to hear that. BLOCK-1, BLOCK-2
+    /// Read nothing more of it, and say `connection.blocked` with this reason. BLOCK-1, BLOCK-2
     Blocked(ShortString),
     /// That is over: `connection.unblocked`.
     Unblocked,
@@ -75,6 +76,33 @@ pub(super) fn weight(message: &Packed) -> usize {
 }
 
 impl Output {
+    /// Has the core of its connection say it.
+    ///
+    /// # Errors
+    /// The channel has closed in between, or a header does not fit a frame: nothing is said.
+    pub fn tell(self, core: &mut Connection) -> Result<(), Violation> {
+        match self {
+            Self::Method { channel, method } => return core.send(channel, method),
+            Self::Content {
+                channel,
+                method,
+                message,
+            } => return core.forward(channel, method, message.header(), message.body()),
+            Self::CloseChannel {
+                channel,
+                code,
+                text,
+                method,
+            } => return core.close_channel(channel, &CloseReason { code, text, method }),
+            Self::CloseConnection { code, text, method } => {
+                core.close(&CloseReason { code, text, method });
+            }
+            Self::Blocked(reason) => core.announce(Some(reason)),
+            Self::Unblocked => core.announce(None),
+        }
+        Ok(())
+    }
+
     /// What [`Vhost::sent`](super::Vhost::sent) has to be told once this is on the wire, in octets; 0 for what is not counted.
     pub fn octets(&self) -> usize {
         match self {

@@ -16,10 +16,10 @@ use super::{Connection, Stage};
 use crate::codec::{ChannelId, ConnectionBlocked, ConnectionUnblocked, ShortString};
 
 impl Connection {
-    /// Says `connection.blocked` with a reason, or `connection.unblocked`: only a broker to a client that announced the
-    /// former. BLOCK-1, CONN-8
+    /// Says `connection.blocked` with a reason, or `connection.unblocked`: for a broker. A client that did not announce
+    /// the capability is told nothing. BLOCK-1, CONN-8
     pub fn announce(&mut self, blocked: Option<ShortString>) {
-        if !matches!(self.stage, Stage::Open) {
+        if !matches!(self.stage, Stage::Open) || !self.hears_of_blocking {
             return;
         }
         let method = match blocked {

@@ -74,6 +74,8 @@ pub struct Connection {
     /// What the contents of all channels take that have begun to come. SEC-8
     unfinished: Held,
     tuning: Tuning,
+    /// The peer announced the capability `connection.blocked`. CONN-8
+    hears_of_blocking: bool,
     heartbeat: Heartbeat,
     body_limit: u64,
     now: Instant,
@@ -120,6 +122,7 @@ impl Connection {
             channels: BTreeMap::new(),
             unfinished: Held::default(),
             tuning: Tuning::BEFORE,
+            hears_of_blocking: false,
             heartbeat: Heartbeat::off(now),
             body_limit,
             now,

@@ -140,6 +140,7 @@ impl Connection {
     pub(super) fn opened(&mut self, opened: Opened) {
         self.stage = Stage::Open;
         self.until = None;
+        self.hears_of_blocking = opened.peer_can("connection.blocked");
         self.events.push_back(Event::Opened(opened));
     }
 }

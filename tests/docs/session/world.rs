@@ -58,7 +58,6 @@ struct End {
     inbound: BytesMut,
     /// It has published while memory is low, and is not read. BLOCK-2
     is_blocked: bool,
-    hears_of_blocking: bool,
     ear: Ear,
     /// Channels that the transcript has used.
     channels: BTreeSet<u16>,
@@ -102,7 +101,6 @@ impl World {
             core: Connection::server(ServerConfig::default(), self.now),
             inbound: BytesMut::new(),
             is_blocked: false,
-            hears_of_blocking: false,
             ear: Ear::Open,
             channels: BTreeSet::new(),
         });
@@ -257,25 +255,11 @@ impl World {
     fn tell(&mut self, name: &str) {
         while let Some(event) = self.end(name).core.poll_event() {
             let (id, now) = (self.end(name).id, self.now);
-            let vhost = &mut self.vhost;
-            match event {
-                Event::Opened(opened) => {
-                    let notify_cancel = opened.peer_can("consumer_cancel_notify");
-                    let hears = opened.peer_can("connection.blocked");
-                    vhost.connect(id, opened.user, notify_cancel);
-                    self.end(name).hears_of_blocking = hears;
-                }
-                Event::ChannelOpened(channel) => vhost.open_channel(id, channel),
-                Event::Method(channel, method) | Event::Reply(channel, method, _) => {
-                    vhost.method(id, channel, method, now);
-                }
-                Event::Content(channel, Method::BasicPublish(publish), message) => {
-                    vhost.publish(id, channel, publish, message, now);
-                }
-                Event::Content(_, method, _) => panic!("METH-4: a client does not say {method}"),
-                Event::ChannelClosed(channel, _) => vhost.close_channel(id, channel, now),
-                Event::Closed(_) => vhost.disconnect(id, now),
+            if let Event::Content(_, method, _) = &event {
+                let publish = matches!(method, Method::BasicPublish(_));
+                assert!(publish, "METH-4: a client does not say {method}");
             }
+            self.vhost.hear(id, event, now);
             self.obey();
         }
         self.listen(name);
@@ -335,39 +319,11 @@ impl World {
 impl End {
     /// As the broker's session does it.
     fn obey(&mut self, output: Output) {
-        let core = &mut self.core;
-        let done = match output {
-            Output::Method { channel, method } => core.send(channel, method),
-            Output::Content {
-                channel,
-                method,
-                message,
-            } => core.forward(channel, method, message.header(), message.body()),
-            Output::CloseChannel {
-                channel,
-                code,
-                text,
-                method,
-            } => core.close_channel(channel, &CloseReason { code, text, method }),
-            Output::CloseConnection { code, text, method } => {
-                core.close(&CloseReason { code, text, method });
-                Ok(())
-            }
-            Output::Blocked(reason) => {
-                self.is_blocked = true;
-                if self.hears_of_blocking {
-                    core.announce(Some(reason));
-                }
-                Ok(())
-            }
-            Output::Unblocked => {
-                self.is_blocked = false;
-                if self.hears_of_blocking {
-                    core.announce(None);
-                }
-                Ok(())
-            }
-        };
-        drop(done); // refused where the channel has closed in between
+        match output {
+            Output::Blocked(_) => self.is_blocked = true,
+            Output::Unblocked => self.is_blocked = false,
+            _ => {}
+        }
+        let _ = output.tell(&mut self.core); // refused where the channel has closed in between
     }
 }
