@@ -12,10 +12,10 @@ use plotters::{
 };
 
 /// Of text and axes: a contrast above 4 with white and with GitHub's dark page alike.
-const INK: RGBColor = RGBColor(0x73, 0x7b, 0x85);
+pub const INK: RGBColor = RGBColor(0x73, 0x7b, 0x85);
 
 /// Told apart by people who do not tell red from green, in the order in which they differ most.
-const COLOURS: [RGBColor; 7] = [
+pub const COLOURS: [RGBColor; 7] = [
     RGBColor(0x2f, 0x81, 0xd6),
     RGBColor(0xd9, 0x6a, 0x14),
     RGBColor(0x1f, 0x9e, 0x78),
@@ -100,7 +100,7 @@ pub fn draw(
 }
 
 /// The error of a drawing borrows the area it was drawn on.
-fn owned(error: impl Error) -> Box<dyn Error + Send + Sync> {
+pub fn owned(error: impl Error) -> Box<dyn Error + Send + Sync> {
     error.to_string().into()
 }
 
@@ -248,12 +248,8 @@ fn draw_legend(panel: &Panel, area: &Area<'_>) -> Result<(), Box<dyn Error + Sen
             INK.mix(0.3).filled(),
         ))
         .map_err(owned)?;
-        area.draw(&Text::new(
-            "noise: one peer twice",
-            (x + 24, 8),
-            style(),
-        ))
-        .map_err(owned)?;
+        area.draw(&Text::new("noise: one peer twice", (x + 24, 8), style()))
+            .map_err(owned)?;
     }
     Ok(())
 }

@@ -9,7 +9,6 @@
 //! run has a broker of its own. All three experiments take about 40 s.
 
 use std::{
-    error::Error,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -19,6 +18,10 @@ use amqp_rpc::{
     broker::Broker,
     client::{Channel, ConnectOptions, Connection, Consumer},
     codec::{QueueDeclare, ShortString},
+};
+use amqp_rpc_benches::{
+    plot::{COLOURS, INK, owned},
+    work::Outcome,
 };
 use clap::{Parser, ValueEnum};
 use plotters::{
@@ -33,8 +36,6 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
-
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const QUEUE: ShortString = ShortString::literal("jobs");
 
@@ -442,15 +443,9 @@ impl Run {
 
 // ---- the picture -------------------------------------------------------------------------------------------------
 
-/// Of text and axes: readable on a light and on a dark page, since nothing is painted behind it.
-const INK: RGBColor = RGBColor(0x73, 0x7b, 0x85);
-const SHORT: RGBColor = RGBColor(0x2f, 0x81, 0xd6);
-const LONG: RGBColor = RGBColor(0xd9, 0x6a, 0x14);
-const CURVES: [RGBColor; 3] = [
-    RGBColor(0x1f, 0x9e, 0x78),
-    RGBColor(0xc4, 0x5f, 0x9f),
-    RGBColor(0x8a, 0x6f, 0xd1),
-];
+const SHORT: RGBColor = COLOURS[0];
+const LONG: RGBColor = COLOURS[1];
+const CURVES: [RGBColor; 3] = [COLOURS[2], COLOURS[3], COLOURS[4]];
 
 const WIDTH: u32 = 860;
 const TITLE: u32 = 60;
@@ -469,11 +464,6 @@ fn draw(file: &Path, backlog: &[Run], stream: &[Run]) -> Outcome<()> {
     draw_lanes(&top, backlog)?;
     draw_waits(&bottom, stream)?;
     root.present().map_err(owned)
-}
-
-/// The error of a drawing borrows the area it was drawn on.
-fn owned(error: impl Error) -> Box<dyn Error + Send + Sync> {
-    error.to_string().into()
 }
 
 fn text(size: u32, across: HPos) -> TextStyle<'static> {

@@ -10,7 +10,6 @@
 //! instructions under callgrind: they do not depend on who else uses the machine.
 
 use std::{
-    error::Error,
     fs,
     io::{self, BufRead, BufReader},
     path::PathBuf,
@@ -32,14 +31,15 @@ use amqp_rpc::{
         RpcServerOptions,
     },
 };
-use amqp_rpc_benches::plot::{Mark, Panel, Scale, Series, draw};
+use amqp_rpc_benches::{
+    plot::{Mark, Panel, Scale, Series, draw},
+    work::Outcome,
+};
 use clap::{Parser, Subcommand};
 use tokio::{
     task::{JoinSet, spawn_blocking},
     time::sleep,
 };
-
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// More than anybody waits for, and far more than anything here takes.
 const PATIENCE: Duration = Duration::from_mins(30);

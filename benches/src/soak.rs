@@ -11,7 +11,6 @@
 
 use std::{
     collections::BTreeMap,
-    error::Error,
     fs,
     future::pending,
     process::ExitCode,
@@ -31,13 +30,12 @@ use amqp_rpc::{
         RpcServerOptions,
     },
 };
+use amqp_rpc_benches::work::Outcome;
 use clap::Parser;
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// After so many calls everything has the size that it keeps.
 const WARM: u64 = 10_000;
