@@ -10,10 +10,7 @@
 //!
 //! Read next: [`vitals`](super::vitals).
 
-use std::{
-    fmt,
-    sync::{Arc, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use super::{
     channel::Channel,
@@ -56,9 +53,7 @@ impl Channel {
     ) -> Result<(), Error> {
         consume.no_ack = true;
         self.give_tag(&mut consume)?;
-        let returns = &self.handle().channel().returns;
-        *returns.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(ReturnsTo::Listener(listener.clone()));
+        *self.handle().channel().returns() = Some(ReturnsTo::Listener(listener.clone()));
         let inbox = Inbox::heard_by(consume.consumer_tag.clone(), listener);
         self.subscribe(consume, inbox).await
     }

@@ -15,7 +15,7 @@
 //! Read next: [`consumer`](super::consumer). Explained in `docs/08-routing.md`.
 
 use std::sync::{
-    Arc, PoisonError,
+    Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -148,8 +148,7 @@ impl Channel {
         let (sender, waiting) = mpsc::unbounded_channel();
         let octets = self.handle().connection().consumer_octets;
         let (inbox, level) = ReturnsInbox::new(sender, octets);
-        let returns = &self.handle().channel().returns;
-        *returns.lock().unwrap_or_else(PoisonError::into_inner) = Some(ReturnsTo::Queue(inbox));
+        *self.handle().channel().returns() = Some(ReturnsTo::Queue(inbox));
         Returns { waiting, level }
     }
 }

@@ -13,7 +13,7 @@
 //!
 //! Read next: `own_thread`. Explained in `docs/07-consuming.md`, and `docs/09-errors-and-closing.md`.
 
-use std::{collections::btree_map::Entry, sync::PoisonError};
+use std::collections::btree_map::Entry;
 
 use tracing::{debug, trace, warn};
 
@@ -226,18 +226,13 @@ impl ChannelState {
         for confirming in self.confirms.iter_mut().flat_map(Ledger::drain) {
             confirming.tell(Err(error.clone()));
         }
-        *self
-            .shared
-            .returns
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+        *self.shared.returns() = None;
     }
 }
 
 /// Hands a returned message to whoever wants to know.
 fn returned(channel: &ChannelShared, returned: Returned) {
-    let returns = channel.returns.lock();
-    if let Some(returns) = &*returns.unwrap_or_else(PoisonError::into_inner) {
+    if let Some(returns) = &*channel.returns() {
         returns.push(returned);
     } else {
         debug!("a message was returned and nobody listens for it");

@@ -19,7 +19,7 @@ mod events;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -126,7 +126,7 @@ pub(crate) struct ChannelShared {
     pub(crate) id: ChannelId,
     /// Why it is over, once it is.
     pub(crate) cause: OnceLock<Cause>,
-    pub(crate) returns: Mutex<Option<ReturnsTo>>,
+    returns: Mutex<Option<ReturnsTo>>,
 }
 
 /// A mandatory message that no queue took. PUB-3
@@ -272,6 +272,11 @@ impl Session {
 }
 
 impl ChannelShared {
+    /// Where messages go that come back, if anywhere.
+    pub(crate) fn returns(&self) -> MutexGuard<'_, Option<ReturnsTo>> {
+        self.returns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Why nothing can be done here any more.
     pub(crate) fn over(&self, connection: &Shared) -> Error {
         match (self.cause.get(), connection.cause.get()) {
