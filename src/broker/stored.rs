@@ -87,8 +87,10 @@ impl Packed {
     /// The exchange and the routing key. CONS-10
     pub fn names(&self) -> (ShortString, ShortString) {
         let mut reader = ArgReader::new(&self.octets);
-        let mut name = |name| reader.field(name).unwrap_or_default(); // `new` wrote both
-        (name("exchange"), name("routing-key"))
+        let mut names = (ShortString::EMPTY, ShortString::EMPTY);
+        let read = (names.0.read(&mut reader)).and_then(|()| names.1.read(&mut reader));
+        debug_assert!(read.is_ok(), "`new` wrote both");
+        names
     }
 
     fn header_at(&self) -> usize {

@@ -19,7 +19,7 @@ use super::{
     conversation::{Direction, Speaker, Unit},
 };
 use crate::codec::{
-    FrameDecoder, Method, PROTOCOL_HEADER, Payload, Redact, annotate, annotate::Span, describe,
+    FrameDecoder, Method, PROTOCOL_HEADER, Payload, Redact, annotate, describe, span::Span,
 };
 
 /// How long nobody may say anything: longer than a call waits for its reply, shorter than anything else takes that

@@ -21,12 +21,12 @@ use std::{fmt, ops::Range};
 use bytes::Bytes;
 
 use super::{
-    args::ArgReader,
     domain::{ChannelId, MethodId},
     error::DecodeError,
     frame::{self, FRAME_END, PROTOCOL_HEADER},
-    method::{Method, MethodRow, wire_name},
+    method::{Method, MethodRow},
     properties::ContentHeader,
+    span::{Noting, Span},
     table::{FieldTable, FieldValue},
 };
 
@@ -38,56 +38,6 @@ pub enum Redact {
     Credentials,
     /// Everything is shown: only for credentials that are no secret, as the demo's own guest/guest.
     Nothing,
-}
-
-/// Some octets that mean one thing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Span {
-    /// Where they are, in octets from the start of the input.
-    pub range: Range<usize>,
-    /// What they are: a field's name.
-    pub label: String,
-    /// What they say.
-    pub value: String,
-    /// How far inside other spans: entries of a table are one deeper than the table's length.
-    pub depth: usize,
-    /// Whether the octets are credentials.
-    pub secret: bool,
-}
-
-impl Span {
-    pub(crate) fn value(range: Range<usize>, label: &str, value: String, secret: bool) -> Self {
-        Self {
-            range,
-            label: wire_name(label),
-            value,
-            depth: 0,
-            secret,
-        }
-    }
-
-    pub(crate) fn bits(range: Range<usize>, name: &str, set: &str) -> Self {
-        let mut span = Self::value(range, "bits", "(none)".into(), false);
-        span.add_bit(name, set);
-        span
-    }
-
-    pub(crate) fn add_bit(&mut self, name: &str, set: &str) {
-        if set != "1" {
-            return;
-        }
-        let name = wire_name(name);
-        self.value = if self.value == "(none)" {
-            name
-        } else {
-            format!("{} {name}", self.value)
-        };
-    }
-
-    fn shifted(mut self, by: usize) -> Self {
-        self.range = self.range.start + by..self.range.end + by;
-        self
-    }
 }
 
 /// What [`annotate`] found: spans that tile the input.
@@ -191,7 +141,7 @@ fn payload(
     spans: &mut Vec<Span>,
 ) -> Option<DecodeError> {
     let (at, payload) = (range.start, &octets.slice(range));
-    let mut reader = ArgReader::noting(payload);
+    let mut reader = Noting::new(payload);
     let result = match kind {
         1 => Method::read(&mut reader)
             .map(drop)
@@ -201,7 +151,7 @@ fn payload(
             .map(|_| push(spans, at, payload.len(), "body", preview(payload)))
             .map_err(|bad| bad.error),
     };
-    for span in reader.into_spans() {
+    for span in reader.spans {
         expand(span.shifted(at), octets, spans);
     }
     let error = result.err()?;
@@ -402,7 +352,7 @@ mod tests {
     use super::*;
     use crate::codec::{
         ChannelClose, ConnectionStartOk, Frame, PROPERTIES, Payload, Properties, QueueDeclare,
-        table,
+        method, table,
     };
 
     /// Spans follow each other without a gap, from the first octet to the last.
@@ -610,7 +560,7 @@ ce                            frame-end
             let labels = annotation.spans.iter().filter(|span| span.depth == 0);
             let labels: Vec<_> = labels.map(|span| span.label.as_str()).collect();
             let mut expected: Vec<_> = row.fields.iter().map(|(name, ty)| {
-                if ty.contains("bool") { "bits".to_owned() } else { wire_name(name) }
+                if ty.contains("bool") { "bits".to_owned() } else { method::wire_name(name) }
             }).collect();
             if let Some(at) = expected.iter().position(|name| name == "class-id") {
                 expected.splice(at..at + 2, ["at fault".to_owned()]);

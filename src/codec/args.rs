@@ -14,33 +14,30 @@
 //! Read next: [`table`]. Explained in `docs/02-values.md`.
 
 use bytes::Bytes;
-use nom::{
-    bytes::complete::take,
-    multi::length_data,
-    number::complete::{be_u8, be_u16, be_u32, be_u64},
-};
+use nom::Parser;
 
 use super::{
     Parse,
-    annotate::Span,
     domain::{ConsumerTag, DeliveryTag, LongString, ReplyCode, Secret, ShortString},
     error::DecodeError,
+    octets,
     sink::Sink,
     table::{self, FieldTable},
+    take,
 };
 
 /// A type of the grammar: how it is read, written and shown.
-pub trait Argument: Sized {
+pub trait Argument: Default {
     /// Whether the value shares its octet with its neighbours.
     const IS_BIT: bool = false;
     /// Whether the octets are credentials. SASL-12
     const IS_SECRET: bool = false;
 
-    /// Reads the value from what is left of the payload.
+    /// Reads the value from what is left of the payload, in the place where it stays.
     ///
     /// # Errors
     /// [`DecodeError::Truncated`] when the payload ends first (TYPE-2); field tables have more to say.
-    fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError>;
+    fn read(&mut self, reader: &mut ArgReader<'_>) -> Result<(), DecodeError>;
 
     /// Writes the value. It cannot fail: what cannot be encoded cannot be built.
     fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>);
@@ -59,76 +56,53 @@ pub trait Argument: Sized {
     }
 }
 
-/// Takes arguments off the front of a payload.
-#[derive(Debug)]
-pub struct ArgReader<'a> {
-    payload: &'a [u8],
-    rest: &'a [u8],
-    bits: u8,
-    bits_left: u8,
-    spans: Option<Vec<Span>>,
-}
-
-impl<'a> ArgReader<'a> {
-    pub(crate) fn new(payload: &'a [u8]) -> Self {
-        Self {
-            payload,
-            rest: payload,
-            bits: 0,
-            bits_left: 0,
-            spans: None,
-        }
-    }
-
-    /// The same reader, which also notes what it read where: the annotator listens to the decoder.
-    pub(crate) fn noting(payload: &'a [u8]) -> Self {
-        Self {
-            spans: Some(Vec::new()),
-            ..Self::new(payload)
-        }
-    }
-
-    pub(crate) fn into_spans(self) -> Vec<Span> {
-        self.spans.unwrap_or_default()
-    }
-
-    pub(crate) fn offset(&self) -> usize {
-        self.payload.len() - self.rest.len()
-    }
-
+/// Who reads a payload: [`ArgReader`] wants the values alone, [`Noting`](super::span::Noting) also where they were.
+pub(crate) trait Fields {
     /// Reads the next argument; `name` is its label in a dump.
-    #[inline]
-    pub(crate) fn field<T: Argument>(&mut self, name: &'static str) -> Result<T, DecodeError> {
-        let start = self.offset();
-        let value = T::read(self)?;
-        if self.spans.is_some() {
-            self.note(name, start, &value);
-        }
-        Ok(value)
-    }
-
-    #[cold]
-    fn note<T: Argument>(&mut self, name: &'static str, start: usize, value: &T) {
-        let range = start..self.offset();
-        let Some(spans) = &mut self.spans else { return };
-        match spans.last_mut() {
-            // A later bit of an octet that is already on the page.
-            Some(last) if T::IS_BIT && range.is_empty() => last.add_bit(name, &value.show()),
-            _ if T::IS_BIT => spans.push(Span::bits(range, name, &value.show())),
-            _ => spans.push(Span::value(range, name, value.show(), T::IS_SECRET)),
-        }
-    }
+    fn field<T: Argument>(&mut self, name: &'static str, value: &mut T) -> Result<(), DecodeError>;
 
     /// The payload must be used up by now. TYPE-12
     ///
     /// # Errors
     /// [`DecodeError::Trailing`]
+    fn finish(&self) -> Result<(), DecodeError>;
+}
+
+/// Takes arguments off the front of a payload.
+#[derive(Debug)]
+pub struct ArgReader<'a> {
+    rest: &'a [u8],
+    bits: u8,
+    bits_left: u8,
+}
+
+impl Fields for ArgReader<'_> {
     #[inline]
-    pub fn finish(&self) -> Result<(), DecodeError> {
+    fn field<T: Argument>(&mut self, _: &'static str, value: &mut T) -> Result<(), DecodeError> {
+        value.read(self)
+    }
+
+    #[inline]
+    fn finish(&self) -> Result<(), DecodeError> {
         match self.rest.len() {
             0 => Ok(()),
             count => Err(DecodeError::Trailing { count }),
         }
+    }
+}
+
+impl<'a> ArgReader<'a> {
+    pub(crate) fn new(payload: &'a [u8]) -> Self {
+        Self {
+            rest: payload,
+            bits: 0,
+            bits_left: 0,
+        }
+    }
+
+    /// How many octets are left.
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
     }
 
     /// Runs a parser on what is left. Any value that is not a bit ends a run of bits.
@@ -146,7 +120,7 @@ impl<'a> ArgReader<'a> {
     #[inline]
     fn bit(&mut self) -> Result<bool, DecodeError> {
         if self.bits_left == 0 {
-            self.bits = self.parse(be_u8)?;
+            [self.bits] = self.parse(octets)?;
             self.bits_left = 8;
         }
         let set = self.bits & 1 == 1;
@@ -195,7 +169,8 @@ impl<'a, S: Sink> ArgWriter<'a, S> {
         let start = self.sink.position();
         inside(self);
         self.finish();
-        self.sink.set_length_before(start);
+        let length = table::length_of(self.sink.position() - start);
+        self.sink.fill_in(start - 4, length.to_be_bytes());
     }
 
     /// Writes the octet of an open run of bits, its unused bits 0. TYPE-4, TYPE-5
@@ -212,10 +187,10 @@ impl<'a, S: Sink> ArgWriter<'a, S> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reserved<T>(std::marker::PhantomData<T>);
 
-impl<T: Argument + Default> Argument for Reserved<T> {
+impl<T: Argument> Argument for Reserved<T> {
     const IS_BIT: bool = T::IS_BIT;
-    fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
-        T::read(reader).map(|_| Self::default())
+    fn read(&mut self, reader: &mut ArgReader<'_>) -> Result<(), DecodeError> {
+        T::default().read(reader)
     }
     fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
         T::default().write(writer);
@@ -235,8 +210,9 @@ impl<T: Argument + Default> Argument for Reserved<T> {
 impl Argument for bool {
     const IS_BIT: bool = true;
     #[inline]
-    fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
-        reader.bit()
+    fn read(&mut self, reader: &mut ArgReader<'_>) -> Result<(), DecodeError> {
+        *self = reader.bit()?;
+        Ok(())
     }
     #[inline]
     fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
@@ -250,12 +226,14 @@ impl Argument for bool {
     }
 }
 
+/// Numbers are big-endian. TYPE-1
 macro_rules! integers {
-    ($($int:ty: $parser:ident)*) => {$(
+    ($($int:ty)*) => {$(
         impl Argument for $int {
             #[inline]
-            fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
-                reader.parse($parser)
+            fn read(&mut self, reader: &mut ArgReader<'_>) -> Result<(), DecodeError> {
+                *self = reader.parse(|i| octets.map(<$int>::from_be_bytes).parse(i))?;
+                Ok(())
             }
             #[inline]
             fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
@@ -271,22 +249,23 @@ macro_rules! integers {
     )*};
 }
 
-integers! { u8: be_u8  u16: be_u16  u32: be_u32  u64: be_u64 }
+integers! { u8 u16 u32 u64 }
 
 /// shortstr = octet *octet
 impl Argument for ShortString {
     #[inline]
-    fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
+    fn read(&mut self, reader: &mut ArgReader<'_>) -> Result<(), DecodeError> {
         reader.parse(|i| {
-            let (i, len) = be_u8(i)?;
+            let (i, [len]) = octets(i)?;
             let (i, octets) = take(len)(i)?;
-            Ok((i, Self::counted(len, octets)))
+            self.fill(len, octets);
+            Ok((i, ()))
         })
     }
     #[inline]
     fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
-        writer.put(&[self.len()]);
-        writer.put(self.as_bytes());
+        writer.finish();
+        self.encode(writer.sink);
     }
     fn show(&self) -> String {
         format!("\"{self}\"")
@@ -300,8 +279,10 @@ impl Argument for ShortString {
 }
 
 fn read_longstr(reader: &mut ArgReader<'_>) -> Result<Bytes, DecodeError> {
-    let octets = reader.parse(|i| nom::Parser::parse(&mut length_data(be_u32), i))?;
-    Ok(Bytes::copy_from_slice(octets))
+    reader.parse(|i| {
+        let (i, length) = octets.map(u32::from_be_bytes).parse(i)?;
+        take(length).map(Bytes::copy_from_slice).parse(i)
+    })
 }
 
 fn write_longstr<S: Sink>(octets: &Bytes, writer: &mut ArgWriter<'_, S>) {
@@ -311,8 +292,9 @@ fn write_longstr<S: Sink>(octets: &Bytes, writer: &mut ArgWriter<'_, S>) {
 
 /// longstr = long *octet
 impl Argument for LongString {
-    fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
-        read_longstr(reader).map(Self)
+    fn read(&mut self, reader: &mut ArgReader<'_>) -> Result<(), DecodeError> {
+        self.0 = read_longstr(reader)?;
+        Ok(())
     }
     fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
         write_longstr(&self.0, writer);
@@ -327,8 +309,9 @@ impl Argument for LongString {
 
 impl Argument for Secret {
     const IS_SECRET: bool = true;
-    fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
-        read_longstr(reader).map(Self)
+    fn read(&mut self, reader: &mut ArgReader<'_>) -> Result<(), DecodeError> {
+        self.0 = read_longstr(reader)?;
+        Ok(())
     }
     fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
         write_longstr(&self.0, writer);
@@ -341,8 +324,9 @@ impl Argument for Secret {
 
 /// table = long *(shortstr octet value)
 impl Argument for FieldTable {
-    fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
-        reader.parse(|i| table::field_table(i, 1))
+    fn read(&mut self, reader: &mut ArgReader<'_>) -> Result<(), DecodeError> {
+        *self = reader.parse(|i| table::field_table(i, 1))?;
+        Ok(())
     }
     fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
         self.encode(writer);
@@ -359,8 +343,8 @@ macro_rules! newtypes {
     ($($Type:ident($inner:ty), $silent:expr;)*) => {$(
         impl Argument for $Type {
             #[inline]
-            fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
-                <$inner>::read(reader).map(Self)
+            fn read(&mut self, reader: &mut ArgReader<'_>) -> Result<(), DecodeError> {
+                self.0.read(reader)
             }
             #[inline]
             fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
@@ -421,7 +405,12 @@ mod tests {
         assert_eq!(octets[..], [0b101, 1]);
 
         let mut reader = ArgReader::new(&octets);
-        assert_eq!(nine.map(|_| bool::read(&mut reader).unwrap()), nine);
+        let read = |_| {
+            let mut bit = false;
+            bit.read(&mut reader).unwrap();
+            bit
+        };
+        assert_eq!(nine.map(read), nine);
         reader.finish().unwrap();
     }
 
@@ -439,6 +428,8 @@ mod tests {
     #[test]
     fn unused_bits_are_ignored() {
         // TYPE-4
-        assert!(!bool::read(&mut ArgReader::new(&[0xfe])).unwrap());
+        let mut bit = true;
+        bit.read(&mut ArgReader::new(&[0xfe])).unwrap();
+        assert!(!bit);
     }
 }

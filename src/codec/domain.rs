@@ -20,6 +20,8 @@ use std::{fmt, hash, str};
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::sink::Sink;
+
 /// A channel number: 0 is the connection itself, 1 to 65535 are its lanes. FRAME-14
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ChannelId(pub u16);
@@ -72,6 +74,12 @@ impl MethodId {
         class: 0,
         method: 0,
     };
+
+    /// The four octets.
+    pub(super) const fn to_be_bytes(self) -> [u8; 4] {
+        let ([c0, c1], [m0, m1]) = (self.class.to_be_bytes(), self.method.to_be_bytes());
+        [c0, c1, m0, m1]
+    }
 }
 
 impl fmt::Display for MethodId {
@@ -185,7 +193,8 @@ pub struct ShortString(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    Inline { len: u8, octets: [u8; INLINE] },
+    /// As on the wire: the length, then the octets.
+    Inline([u8; 1 + INLINE]),
     Static(&'static str),
     Heap(Box<[u8]>),
 }
@@ -197,7 +206,7 @@ impl ShortString {
     pub const MAX: usize = 255;
 
     /// The empty string.
-    pub const EMPTY: Self = Self(Repr::Static(""));
+    pub const EMPTY: Self = Self(Repr::Inline([0; 1 + INLINE]));
 
     /// A literal, checked by the compiler. Write [`short!`](crate::short) for it.
     ///
@@ -205,33 +214,63 @@ impl ShortString {
     /// When the literal is longer than 255 octets: at compile time in a `const`, which is what `short!` makes of it.
     pub const fn literal(text: &'static str) -> Self {
         assert!(text.len() <= Self::MAX, "a shortstr has at most 255 octets");
-        Self(Repr::Static(text))
+        if text.len() > INLINE {
+            return Self(Repr::Static(text));
+        }
+        let mut counted = [0; 1 + INLINE];
+        let [len, room @ ..] = &mut counted;
+        [*len, ..] = text.len().to_le_bytes();
+        room.split_at_mut(text.len())
+            .0
+            .copy_from_slice(text.as_bytes());
+        Self(Repr::Inline(counted))
     }
 
     /// As many octets as were counted.
     #[inline]
     pub(super) fn counted(len: u8, octets: &[u8]) -> Self {
-        if len == 0 {
-            return Self::EMPTY; // the default exchange, in most messages
+        let mut text = Self::EMPTY;
+        text.fill(len, octets);
+        text
+    }
+
+    /// The same in a place that is there: to move octets that were just written costs more than to write them.
+    #[inline]
+    pub(super) fn fill(&mut self, len: u8, octets: &[u8]) {
+        *self = Self::EMPTY;
+        if let Repr::Inline([count, room @ ..]) = &mut self.0
+            && let Some(room) = room.get_mut(..octets.len())
+        {
+            *count = len;
+            room.copy_from_slice(octets);
+        } else {
+            self.0 = Repr::Heap(octets.into());
         }
-        let mut inline = [0; INLINE];
-        Self(match inline.get_mut(..octets.len()) {
-            Some(room) => {
-                room.copy_from_slice(octets);
-                Repr::Inline {
-                    len,
-                    octets: inline,
-                }
+    }
+
+    /// Appends the length and the octets.
+    #[inline]
+    pub(super) fn encode<S: Sink>(&self, sink: &mut S) {
+        match &self.0 {
+            Repr::Inline(octets) => {
+                let [len, ..] = octets;
+                sink.put(octets.get(..=usize::from(*len)).unwrap_or_default());
             }
-            None => Repr::Heap(octets.into()),
-        })
+            Repr::Static(_) | Repr::Heap(_) => self.encode_long(sink),
+        }
+    }
+
+    #[cold]
+    fn encode_long<S: Sink>(&self, sink: &mut S) {
+        sink.put(&[self.len()]);
+        sink.put(self.as_bytes());
     }
 
     /// The octets, without the length octet.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
-            Repr::Inline { len, octets } => octets.get(..usize::from(*len)).unwrap_or_default(),
+            Repr::Inline([len, octets @ ..]) => octets.get(..usize::from(*len)).unwrap_or_default(),
             Repr::Static(text) => text.as_bytes(),
             Repr::Heap(octets) => octets,
         }
@@ -254,7 +293,7 @@ impl ShortString {
     #[inline]
     pub fn len(&self) -> u8 {
         match &self.0 {
-            Repr::Inline { len, .. } => *len,
+            Repr::Inline([len, ..]) => *len,
             Repr::Static(text) => u8::try_from(text.len()).unwrap_or(u8::MAX),
             Repr::Heap(octets) => u8::try_from(octets.len()).unwrap_or(u8::MAX),
         }
@@ -264,7 +303,7 @@ impl ShortString {
     pub(crate) fn memory(&self) -> usize {
         match &self.0 {
             Repr::Heap(octets) => octets.len(),
-            Repr::Inline { .. } | Repr::Static(_) => 0,
+            Repr::Inline(_) | Repr::Static(_) => 0,
         }
     }
 

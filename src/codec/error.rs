@@ -91,7 +91,7 @@ impl DecodeError {
     }
 }
 
-/// Only running out of octets comes from nom itself; every other mistake is made by our own parsers.
+/// What nom asks of an error; its combinators only pass on what our own parsers have found.
 impl ParseError<&[u8]> for DecodeError {
     fn from_error_kind(_: &[u8], _: ErrorKind) -> Self {
         Self::Truncated

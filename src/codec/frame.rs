@@ -18,11 +18,7 @@
 use std::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
-use nom::{
-    Parser,
-    bytes::streaming::take,
-    number::streaming::{be_u8, be_u16, be_u32},
-};
+use nom::Parser;
 
 use super::{
     Parse,
@@ -30,8 +26,11 @@ use super::{
     ensure,
     error::{BadFrame, DecodeError},
     method::Method,
+    octets,
     properties::ContentHeader,
     sink::Sink,
+    table::length_of,
+    take,
 };
 
 /// What a client says first, and a broker's whole answer to anything else: `AMQP`, 0, 0, 9, 1. HDR-1, HDR-3
@@ -158,8 +157,8 @@ fn envelope(
     out.put(&[kind, c0, c1, 0, 0, 0, 0]);
     let start = out.position();
     payload(out);
-    out.set_length_before(start);
     let size = out.position() - start;
+    out.fill_in(start - 4, length_of(size).to_be_bytes());
     out.put(&[FRAME_END]);
     size
 }
@@ -202,16 +201,16 @@ impl FrameDecoder {
         let Some((kind, channel, size)) = self.envelope(inbound)? else {
             return Ok(None);
         };
-        let payload = if kind == BODY {
-            let mut body = inbound.split_to(size + 8).freeze();
-            body.advance(7);
-            body.truncate(size);
-            Payload::Body(body)
-        } else {
-            let payload = payload(kind, channel, inbound.get(7..7 + size).unwrap_or_default());
-            inbound.advance(size + 8);
-            payload?
-        };
+        if kind == BODY {
+            inbound.advance(7);
+            let body = inbound.split_to(size).freeze();
+            inbound.advance(1);
+            let payload = Payload::Body(body);
+            return Ok(Some(Frame { channel, payload }));
+        }
+        let payload = payload(kind, channel, inbound.get(7..7 + size).unwrap_or_default());
+        inbound.advance(size + 8);
+        let payload = payload?;
         Ok(Some(Frame { channel, payload }))
     }
 
@@ -264,10 +263,12 @@ struct RawFrame<'a> {
 
 /// frame = type channel size payload frame-end
 ///
-/// The only streaming parser here: inside the envelope the end is known, so running out of octets there is an error
-/// and never a reason to wait (TYPE-2).
+/// The only parser here that may wait: inside the envelope the end is known, so running out of octets there is an error
+/// (TYPE-2).
 fn raw_frame<'a>(i: &'a [u8], limits: &FrameDecoder) -> Parse<'a, RawFrame<'a>> {
-    let (i, (kind, channel, size)) = (be_u8, be_u16.map(ChannelId), be_u32).parse(i)?;
+    let channel = octets.map(u16::from_be_bytes).map(ChannelId);
+    let size = octets.map(u32::from_be_bytes);
+    let (i, ([kind], channel, size)) = (octets, channel, size).parse(i)?;
     let limit = limits.limit(kind);
     // The error names the limit that a peer should keep, without our tolerance of eight octets.
     ensure(
@@ -277,7 +278,7 @@ fn raw_frame<'a>(i: &'a [u8], limits: &FrameDecoder) -> Parse<'a, RawFrame<'a>> 
             limit: limit.saturating_sub(FRAME_OVERHEAD),
         },
     )?;
-    let (i, (payload, end)) = (take(size), be_u8).parse(i)?;
+    let (i, (payload, [end])) = (take(size), octets).parse(i)?;
     ensure(end == FRAME_END, DecodeError::FrameEnd { found: end })?;
     Ok((
         i,

@@ -18,7 +18,7 @@
 use bytes::BytesMut;
 
 use super::{
-    args::{ArgReader, ArgWriter, Argument, Reserved},
+    args::{ArgReader, ArgWriter, Argument, Fields, Reserved},
     domain::{ConsumerTag, DeliveryTag, LongString, MethodId, ReplyCode, Secret, ShortString},
     error::DecodeError,
     sink::{Count, Sink},
@@ -32,8 +32,8 @@ use super::{
 /// impl BasicQos { pub const ID: MethodId = MethodId { class: 60, method: 10 }; }
 /// enum Method     { .. BasicQos(BasicQos) .. }
 /// METHODS         [ .. MethodRow { id: BasicQos::ID, name: "basic.qos", sender: Client, replies: &[BasicQosOk::ID], .. } .. ]
-/// read_arguments  (60, 10) => BasicQos { prefetch_size: reader.field("prefetch_size")?, .. }
-/// encode_to       m.prefetch_size.write(w); m.prefetch_count.write(w); m.global.write(w);
+/// BasicQos::read  reader.field("prefetch_size", &mut method.prefetch_size)?; ..
+/// BasicQos::write self.prefetch_size.write(w); self.prefetch_count.write(w); self.global.write(w);
 /// ```
 macro_rules! methods {
     ($(class $class:literal $class_name:literal { $(
@@ -53,6 +53,22 @@ macro_rules! methods {
             impl $Name {
                 /// Class and method number.
                 pub const ID: MethodId = MethodId { class: $class, method: $id };
+
+                #[allow(unused_mut)] // many methods have no arguments
+                fn read<F: Fields>(reader: &mut F) -> Result<Method, DecodeError> {
+                    let mut method = Self::default();
+                    $(reader.field(stringify!($field), &mut method.$field)?;)*
+                    reader.finish()?;
+                    Ok(Method::$Name(method))
+                }
+
+                #[inline]
+                fn write<S: Sink>(&self, sink: &mut S) {
+                    sink.put(&const { Self::ID.to_be_bytes() });
+                    let mut writer = ArgWriter::new(sink);
+                    $(self.$field.write(&mut writer);)*
+                    writer.finish();
+                }
             }
 
             impl From<$Name> for Method {
@@ -64,6 +80,9 @@ macro_rules! methods {
 
         /// Any of the 64 methods.
         #[derive(Debug, Clone, PartialEq)]
+        // The tag is a whole word, so that a method is moved in whole words: one that was just read is moved often, and a
+        // processor waits long for a word whose octets were written one by one.
+        #[repr(u64)]
         #[allow(missing_docs)] // each variant holds the struct of the same name, which says what it is
         pub enum Method { $($( $Name($Name), )*)* }
 
@@ -93,22 +112,15 @@ macro_rules! methods {
             }
 
             #[inline]
-            fn read_arguments(id: MethodId, reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
-                let method = match (id.class, id.method) {
-                    $($( ($class, $id) => Self::$Name($Name { $($field: reader.field(stringify!($field))?,)* }), )*)*
-                    _ => return Err(DecodeError::UnknownMethod(id)),
-                };
-                reader.finish()?;
-                Ok(method)
+            fn read_arguments<F: Fields>(id: MethodId, reader: &mut F) -> Result<Self, DecodeError> {
+                match (id.class, id.method) {
+                    $($( ($class, $id) => $Name::read(reader), )*)*
+                    _ => Err(DecodeError::UnknownMethod(id)),
+                }
             }
 
             fn encode_to<S: Sink>(&self, sink: &mut S) {
-                let mut writer = ArgWriter::new(sink);
-                let MethodId { class, method } = self.id();
-                class.write(&mut writer);
-                method.write(&mut writer);
-                match self { $($( Self::$Name(m) => { $(m.$field.write(&mut writer);)* } )*)* }
-                writer.finish();
+                match self { $($( Self::$Name(method) => method.write(sink), )*)* }
             }
 
             /// Calls `see` with the name and the text of each argument that says something.
@@ -465,16 +477,17 @@ impl Method {
 
     /// Reads the ids and the arguments, and insists that nothing is left. TYPE-12
     #[inline]
-    pub(crate) fn read(reader: &mut ArgReader<'_>) -> Result<Self, (MethodId, DecodeError)> {
+    pub(crate) fn read<F: Fields>(reader: &mut F) -> Result<Self, (MethodId, DecodeError)> {
         let id = Self::read_id(reader).map_err(|error| (MethodId::NONE, error))?;
         Self::read_arguments(id, reader).map_err(|error| (id, error))
     }
 
-    fn read_id(reader: &mut ArgReader<'_>) -> Result<MethodId, DecodeError> {
-        Ok(MethodId {
-            class: reader.field("class-id")?,
-            method: reader.field("method-id")?,
-        })
+    #[inline]
+    fn read_id<F: Fields>(reader: &mut F) -> Result<MethodId, DecodeError> {
+        let mut id = MethodId::NONE;
+        reader.field("class-id", &mut id.class)?;
+        reader.field("method-id", &mut id.method)?;
+        Ok(id)
     }
 }
 

@@ -30,7 +30,8 @@
 //! announced (SEC-1).
 //!
 //! Reading order: [`frame`], [`args`], [`table`], [`method`], [`properties`], [`mod@annotate`], [`mod@line`]. Look up when
-//! you meet them: the small types in [`domain`], the mistakes in [`error`], and [`sink`], where octets go.
+//! you meet them: the small types in [`domain`], the mistakes in [`error`], [`sink`], where octets go, and [`span`], where
+//! they came from.
 //!
 //! Read next: [`frame`]. Explained in `docs/01-first-octets.md`.
 
@@ -43,9 +44,10 @@ pub mod line;
 pub mod method;
 pub mod properties;
 pub mod sink;
+pub mod span;
 pub mod table;
 
-use nom::IResult;
+use nom::{IResult, Needed, ToUsize};
 
 pub use self::{
     annotate::{Redact, annotate},
@@ -73,6 +75,33 @@ macro_rules! short {
 
 /// A parser in nom's form: what is left and what was read, or what is wrong.
 pub(crate) type Parse<'a, T> = IResult<&'a [u8], T, DecodeError>;
+
+/// So many octets, of which a number is made with `from_be_bytes`: the wire is big-endian. TYPE-1
+///
+/// Too few are "incomplete": outside a frame there may be more to come (FRAME-10), inside one there are not (TYPE-2).
+/// nom has parsers for numbers too, but each is a call into another crate: half of what it took to read a frame.
+#[inline]
+pub(crate) fn octets<const N: usize>(i: &[u8]) -> Parse<'_, [u8; N]> {
+    match i.split_first_chunk() {
+        Some((octets, rest)) => Ok((rest, *octets)),
+        None => Err(incomplete(N, i)),
+    }
+}
+
+/// As many octets as a length in front of them says.
+#[inline]
+pub(crate) fn take(length: impl ToUsize + Copy) -> impl Fn(&[u8]) -> Parse<'_, &[u8]> {
+    let length = length.to_usize();
+    move |i| match i.split_at_checked(length) {
+        Some((octets, rest)) => Ok((rest, octets)),
+        None => Err(incomplete(length, i)),
+    }
+}
+
+#[cold]
+fn incomplete(wanted: usize, i: &[u8]) -> nom::Err<DecodeError> {
+    nom::Err::Incomplete(Needed::new(wanted.saturating_sub(i.len())))
+}
 
 /// Fails for good, in the form nom wants: no other alternative is tried and no octet is waited for.
 pub(crate) fn ensure(holds: bool, otherwise: DecodeError) -> Result<(), nom::Err<DecodeError>> {

@@ -13,7 +13,7 @@
 use bytes::BytesMut;
 
 use super::{
-    args::{ArgReader, ArgWriter, Argument},
+    args::{ArgReader, ArgWriter, Argument, Fields},
     domain::ShortString,
     ensure,
     error::DecodeError,
@@ -54,13 +54,19 @@ macro_rules! properties {
             }
 
             /// Reads those that `flags` announces, in the order of the bits, without gaps. PROP-2
-            fn read(&mut self, flags: u16, reader: &mut ArgReader<'_>) -> Result<(), DecodeError> {
-                $(if flags & (1 << $bit) != 0 { self.$field = Some(reader.field($name)?); })*
+            fn read<F: Fields>(&mut self, flags: u16, reader: &mut F) -> Result<(), DecodeError> {
+                $(if flags & (1 << $bit) != 0 { reader.field($name, self.$field.insert(Default::default()))?; })*
                 Ok(())
             }
 
-            fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
-                $(if let Some(value) = &self.$field { value.write(writer); })*
+            /// Writes those that are present, and returns their flags.
+            fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) -> u16 {
+                let mut flags = 0;
+                $(if let Some(value) = &self.$field {
+                    flags |= 1 << $bit;
+                    value.write(writer);
+                })*
+                flags
             }
 
             fn each_property(
@@ -130,11 +136,12 @@ properties! {
 }
 
 /// The flag word, which a dump shows as the mask that it is.
+#[derive(Default)]
 struct Flags(u16);
 
 impl Argument for Flags {
-    fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
-        u16::read(reader).map(Self)
+    fn read(&mut self, reader: &mut ArgReader<'_>) -> Result<(), DecodeError> {
+        self.0.read(reader)
     }
     fn write<S: Sink>(&self, writer: &mut ArgWriter<'_, S>) {
         self.0.write(writer);
@@ -161,12 +168,13 @@ impl ContentHeader {
     }
 
     fn encode_to<S: Sink>(&self, sink: &mut S) {
-        let mut writer = ArgWriter::new(sink);
-        self.class_id.write(&mut writer);
-        0u16.write(&mut writer);
-        self.body_size.write(&mut writer);
-        Flags(self.properties.flags()).write(&mut writer);
-        self.properties.write(&mut writer);
+        let [c0, c1] = self.class_id.to_be_bytes();
+        let [s0, s1, s2, s3, s4, s5, s6, s7] = self.body_size.to_be_bytes();
+        // Class, weight, size, and a place for the flags: they are known when the properties have been written.
+        sink.put(&[c0, c1, 0, 0, s0, s1, s2, s3, s4, s5, s6, s7, 0, 0]);
+        let behind = sink.position();
+        let flags = self.properties.write(&mut ArgWriter::new(sink));
+        sink.fill_in(behind - 2, flags.to_be_bytes());
     }
 
     #[inline]
@@ -176,21 +184,17 @@ impl ContentHeader {
 
     /// content-header = class-id weight body-size flags *property
     #[inline]
-    pub(crate) fn read(reader: &mut ArgReader<'_>) -> Result<Self, DecodeError> {
-        let class_id = reader.field("class-id")?;
-        let weight: u16 = reader.field("weight")?;
+    pub(crate) fn read<F: Fields>(reader: &mut F) -> Result<Self, DecodeError> {
+        let (mut header, mut weight, mut flags) = (Self::default(), 0u16, Flags(0));
+        reader.field("class-id", &mut header.class_id)?;
+        reader.field("weight", &mut weight)?;
         ensure(weight == 0, DecodeError::Weight(weight))?;
-        let body_size = reader.field("body-size")?;
-        let Flags(flags) = reader.field("flags")?;
-        ensure(flags & CONTINUATION == 0, DecodeError::FlagsContinuation)?;
-        let mut properties = Box::<Properties>::default(); // half a kibibyte, filled in where it stays
-        properties.read(flags, reader)?;
+        reader.field("body-size", &mut header.body_size)?;
+        reader.field("flags", &mut flags)?;
+        ensure(flags.0 & CONTINUATION == 0, DecodeError::FlagsContinuation)?;
+        header.properties.read(flags.0, reader)?;
         reader.finish()?;
-        Ok(Self {
-            class_id,
-            body_size,
-            properties,
-        })
+        Ok(header)
     }
 }
 

@@ -13,8 +13,6 @@
 
 use bytes::BytesMut;
 
-use super::table::length_of;
-
 /// Takes octets in the order of the wire.
 pub trait Sink {
     /// Appends `octets`.
@@ -23,11 +21,11 @@ pub trait Sink {
     /// How many octets there are so far.
     fn position(&self) -> usize;
 
-    /// Fills in the four octets before `start`: how many octets there are from there on.
+    /// Fills in octets that were written as a mere place.
     ///
     /// A length stands before what it measures, and tables nest. To measure first and write then would go through the
     /// innermost table twice for each table around it: 2^64 times at the depth limit, for a frame of 400 octets.
-    fn set_length_before(&mut self, start: usize);
+    fn fill_in<const N: usize>(&mut self, at: usize, octets: [u8; N]);
 }
 
 impl Sink for BytesMut {
@@ -36,14 +34,15 @@ impl Sink for BytesMut {
         self.extend_from_slice(octets);
     }
 
+    #[inline]
     fn position(&self) -> usize {
         self.len()
     }
 
-    fn set_length_before(&mut self, start: usize) {
-        let length = length_of(self.len() - start).to_be_bytes();
-        if let Some(place) = start.checked_sub(4).and_then(|at| self.get_mut(at..start)) {
-            place.copy_from_slice(&length);
+    #[inline]
+    fn fill_in<const N: usize>(&mut self, at: usize, octets: [u8; N]) {
+        if let Some(place) = self.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+            *place = octets;
         }
     }
 }
@@ -62,5 +61,5 @@ impl Sink for Count {
         self.0
     }
 
-    fn set_length_before(&mut self, _: usize) {}
+    fn fill_in<const N: usize>(&mut self, _: usize, _: [u8; N]) {}
 }

@@ -18,22 +18,17 @@
 use std::fmt;
 
 use bytes::Bytes;
-use nom::{
-    Parser,
-    bytes::complete::take,
-    multi::length_data,
-    number::complete::{
-        be_f32, be_f64, be_i8, be_i16, be_i32, be_i64, be_u8, be_u16, be_u32, be_u64,
-    },
-};
+use nom::Parser;
 
 use super::{
     Parse,
-    args::ArgWriter,
+    args::{ArgWriter, Argument},
     domain::{LongString, ShortString},
     ensure,
     error::DecodeError,
+    octets,
     sink::{Count, Sink},
+    take,
 };
 
 /// How deep tables and arrays may nest; the outermost table is 1. SEC-4
@@ -47,6 +42,7 @@ pub struct FieldTable(pub Vec<(ShortString, FieldValue)>);
 
 /// A value with its tag.
 #[derive(Debug, Clone)]
+#[repr(u64)] // moved in whole words, see `Method`
 pub enum FieldValue {
     /// `t`: any octet but 0 is true; true is written as 1. TABLE-9
     Bool(bool),
@@ -238,8 +234,7 @@ impl FieldTable {
     /// The entries without the length before them, which is what AMQPLAIN sends. SASL-4
     pub(crate) fn encode_entries<S: Sink>(&self, w: &mut ArgWriter<'_, S>) {
         for (name, value) in &self.0 {
-            w.put(&[name.len()]);
-            w.put(name.as_bytes());
+            name.write(w);
             value.encode(w);
         }
     }
@@ -267,13 +262,16 @@ pub(crate) fn entries(
     mut i: &[u8],
     depth: usize,
 ) -> Result<Vec<(ShortString, FieldValue)>, nom::Err<DecodeError>> {
-    let mut entries = Vec::new();
+    // A few at once, as the octets that are there suggest: what they announce is not believed. SEC-1
+    let mut entries = Vec::with_capacity(i.len().div_ceil(12).min(8));
     while !i.is_empty() {
-        let (rest, name) = length_data(be_u8).parse(i)?;
-        let name =
-            ShortString::try_from(name).map_err(|_| nom::Err::Failure(DecodeError::Truncated))?;
+        let (rest, [len]) = octets(i)?;
+        let (rest, name) = take(len)(rest)?;
         let (rest, value) = field_value(rest, depth)?;
-        entries.push((name, value));
+        entries.push((ShortString::EMPTY, value));
+        if let Some((text, _)) = entries.last_mut() {
+            text.fill(len, name);
+        }
         i = rest;
     }
     Ok(entries)
@@ -286,7 +284,7 @@ fn array(i: &[u8], depth: usize) -> Parse<'_, Vec<FieldValue>> {
         DecodeError::NestingTooDeep { limit: MAX_DEPTH },
     )?;
     let (i, mut inside) = length_within(i)?;
-    let mut values = Vec::new();
+    let mut values = Vec::with_capacity(inside.len().div_ceil(5).min(8));
     while !inside.is_empty() {
         let (rest, value) = field_value(inside, depth)?;
         values.push(value);
@@ -299,22 +297,22 @@ fn array(i: &[u8], depth: usize) -> Parse<'_, Vec<FieldValue>> {
 #[rustfmt::skip] // the letters are a table
 fn field_value(i: &[u8], depth: usize) -> Parse<'_, FieldValue> {
     use FieldValue as V;
-    let (i, tag) = be_u8(i)?;
+    let (i, [tag]) = octets(i)?;
     match tag {
-        b't' => be_u8.map(|octet| V::Bool(octet != 0)).parse(i),
-        b'b' => be_i8.map(V::I8).parse(i),
-        b'B' => be_u8.map(V::U8).parse(i),
-        b's' => be_i16.map(V::I16).parse(i),
-        b'u' => be_u16.map(V::U16).parse(i),
-        b'I' => be_i32.map(V::I32).parse(i),
-        b'i' => be_u32.map(V::U32).parse(i),
-        b'l' | b'L' => be_i64.map(V::I64).parse(i),
-        b'f' => be_f32.map(V::F32).parse(i),
-        b'd' => be_f64.map(V::F64).parse(i),
-        b'D' => (be_u8, be_u32).map(|(scale, value)| V::Decimal { scale, value }).parse(i),
+        b't' => octets.map(|[octet]| V::Bool(octet != 0)).parse(i),
+        b'b' => octets.map(i8::from_be_bytes).map(V::I8).parse(i),
+        b'B' => octets.map(u8::from_be_bytes).map(V::U8).parse(i),
+        b's' => octets.map(i16::from_be_bytes).map(V::I16).parse(i),
+        b'u' => octets.map(u16::from_be_bytes).map(V::U16).parse(i),
+        b'I' => octets.map(i32::from_be_bytes).map(V::I32).parse(i),
+        b'i' => octets.map(u32::from_be_bytes).map(V::U32).parse(i),
+        b'l' | b'L' => octets.map(i64::from_be_bytes).map(V::I64).parse(i),
+        b'f' => octets.map(f32::from_be_bytes).map(V::F32).parse(i),
+        b'd' => octets.map(f64::from_be_bytes).map(V::F64).parse(i),
+        b'D' => (octets, octets).map(|([scale], value)| V::Decimal { scale, value: u32::from_be_bytes(value) }).parse(i),
         b'S' => length_within.map(|octets| V::LongString(LongString(Bytes::copy_from_slice(octets)))).parse(i),
         b'A' => array(i, depth + 1).map(|(i, values)| (i, V::Array(values))),
-        b'T' => be_u64.map(V::Timestamp).parse(i),
+        b'T' => octets.map(u64::from_be_bytes).map(V::Timestamp).parse(i),
         b'F' => field_table(i, depth + 1).map(|(i, table)| (i, V::Table(table))),
         b'V' => Ok((i, V::Void)),
         b'x' => length_within.map(|octets| V::ByteArray(Bytes::copy_from_slice(octets))).parse(i),
@@ -324,7 +322,7 @@ fn field_value(i: &[u8], depth: usize) -> Parse<'_, FieldValue> {
 
 /// A 32-bit length and as many octets, checked against what is there before anything is done with it. TABLE-5
 fn length_within(i: &[u8]) -> Parse<'_, &[u8]> {
-    let (i, length) = be_u32(i)?;
+    let (i, length) = octets.map(u32::from_be_bytes).parse(i)?;
     let fits = usize::try_from(length).is_ok_and(|length| length <= i.len());
     ensure(
         fits,

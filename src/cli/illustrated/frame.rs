@@ -14,7 +14,7 @@ use maud::{Markup, html};
 use super::texts::{Subject, inline};
 use crate::{
     cli::conversation::{Direction, Unit},
-    codec::{Line, Redact, annotate, annotate::Span, describe},
+    codec::{Line, Redact, annotate, describe, span::Span},
 };
 
 /// How a field is coloured: by its part in the frame, and neighbours differently.
