@@ -253,7 +253,10 @@ impl Vhost {
             clients.deliver(consumer, &queue.id, counted, message);
         }
         queue.sweep(now);
-        self.dead.extend(queue.take_dead());
+        let dead = queue.take_dead();
+        if !dead.is_empty() {
+            self.dead.extend(dead);
+        }
         self.timers.set(queue);
     }
 }

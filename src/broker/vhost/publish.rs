@@ -13,6 +13,8 @@
 //! Read next: `consume`. Explained in `docs/08-routing.md`.
 
 use std::{
+    borrow::Cow,
+    slice,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -70,7 +72,7 @@ impl Vhost {
         let to_default = publish.exchange.is_empty();
         let packed = Packed::new(Published {
             exchange: publish.exchange,
-            routing_key: publish.routing_key,
+            routing_key: publish.routing_key.clone(),
             message,
         });
         if to_default {
@@ -131,6 +133,12 @@ impl Vhost {
         keys: &[ShortString],
         headers: Option<&FieldTable>,
     ) -> Vec<ShortString> {
+        if let [key] = keys
+            && exchange.is_empty()
+        {
+            let exists = self.queues.contains_key(key); // no way to look for, and nothing twice
+            return exists.then(|| key.clone()).into_iter().collect();
+        }
         let queues = self.exchanges.route(exchange, keys, headers).into_iter();
         let existing = queues.filter(|queue| self.queues.contains_key(*queue));
         existing.cloned().collect()
@@ -230,16 +238,18 @@ fn check_delivery_mode(properties: &Properties) -> Result<(), Fault> {
 }
 
 /// The key of a message, those of its header CC, and those that its header BCC had.
-pub(super) fn all_keys(
-    key: &ShortString,
+pub(super) fn all_keys<'a>(
+    key: &'a ShortString,
     headers: Option<&FieldTable>,
     blind_keys: &[ShortString],
-) -> Vec<ShortString> {
-    let mut keys = vec![key.clone()];
+) -> Cow<'a, [ShortString]> {
+    let mut keys = Cow::Borrowed(slice::from_ref(key));
     if let Some(FieldValue::Array(copies)) = headers.and_then(|headers| headers.get("CC")) {
-        keys.extend(copies.iter().filter_map(routing_key));
+        keys.to_mut().extend(copies.iter().filter_map(routing_key));
     }
-    keys.extend_from_slice(blind_keys);
+    if !blind_keys.is_empty() {
+        keys.to_mut().extend_from_slice(blind_keys);
+    }
     keys
 }
 
