@@ -300,6 +300,7 @@ impl ShortString {
     }
 
     /// Octets of memory beside the value itself.
+    #[inline]
     pub(crate) fn memory(&self) -> usize {
         match &self.0 {
             Repr::Heap(octets) => octets.len(),

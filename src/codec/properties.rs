@@ -209,17 +209,19 @@ impl Properties {
     /// Octets of memory that they take, absent ones included; the table of headers may take many times what it had on
     /// the wire. SEC-17
     pub fn memory(&self) -> usize {
-        let text = |text: &Option<ShortString>| text.as_ref().map_or(0, ShortString::memory);
-        let texts = text(&self.content_type)
-            + text(&self.content_encoding)
-            + text(&self.correlation_id)
-            + text(&self.reply_to)
-            + text(&self.expiration)
-            + text(&self.message_id)
-            + text(&self.kind)
-            + text(&self.user_id)
-            + text(&self.app_id)
-            + text(&self.cluster_id);
+        let texts = [
+            &self.content_type,
+            &self.content_encoding,
+            &self.correlation_id,
+            &self.reply_to,
+            &self.expiration,
+            &self.message_id,
+            &self.kind,
+            &self.user_id,
+            &self.app_id,
+            &self.cluster_id,
+        ];
+        let texts: usize = texts.into_iter().flatten().map(ShortString::memory).sum();
         size_of::<Self>() + texts + self.headers.as_ref().map_or(0, FieldTable::memory)
     }
 }

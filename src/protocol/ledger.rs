@@ -93,13 +93,10 @@ impl<T> Ledger<T> {
     /// Takes out every entry up to `tag`, whether or not `tag` itself is still outstanding: what a client makes of a
     /// confirm, whose tags come in any order and in groups (CONF-4).
     pub fn settle_through(&mut self, tag: DeliveryTag) -> Vec<T> {
-        let mut settled = Vec::new();
-        while let Some((_, entry)) = self.row.pop_front_if(|(first, _)| *first <= tag) {
-            match entry {
-                Some(entry) => settled.push(entry),
-                None => self.gaps -= 1,
-            }
-        }
+        let through = self.row.partition_point(|(first, _)| *first <= tag);
+        let mut settled = Vec::with_capacity(through);
+        settled.extend(self.row.drain(..through).filter_map(|(_, entry)| entry));
+        self.gaps -= through - settled.len();
         self.close_gaps();
         settled
     }

@@ -15,6 +15,7 @@
 
 use std::{
     fmt,
+    io::Write,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -133,7 +134,13 @@ const LONGEST: u64 = 315_360_000_000;
 fn expiration(limit: Duration) -> ShortString {
     let begun = u128::from(!limit.subsec_nanos().is_multiple_of(1_000_000));
     let milliseconds = u64::try_from(limit.as_millis() + begun).unwrap_or(LONGEST);
-    ShortString::truncated(&milliseconds.min(LONGEST).to_string())
+    let mut text = [0; 20]; // digits of the largest u64
+    let mut room = text.as_mut_slice();
+    let written = write!(room, "{}", milliseconds.min(LONGEST));
+    let left = room.len();
+    debug_assert!(written.is_ok());
+    let digits = text.get(..text.len() - left).unwrap_or_default();
+    ShortString::try_from(digits).unwrap_or_default()
 }
 
 /// What `expiration` says, if it says something that can be understood. PROP-13
