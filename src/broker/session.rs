@@ -211,8 +211,13 @@ impl Session {
             Output::Unblocked => self.blocked = false,
             _ => {}
         }
-        if let Err(violation) = output.tell(core) {
-            debug!(%violation, "not sent: the channel has closed in between");
+        match output.tell(core) {
+            Ok(()) => {}
+            // CONTENT-15: it goes back to its queue, and the consumer learns why it cannot have it.
+            Err(large) if large.code == ReplyCode::CONTENT_TOO_LARGE => {
+                let _ = core.close_channel(large.channel, &CloseReason::from(&large));
+            }
+            Err(violation) => debug!(%violation, "not sent: the channel has closed in between"),
         }
     }
 }

@@ -259,7 +259,10 @@ impl ConnectOptions {
 fn decode<E: Encoder>(text: &EStr<E>) -> Result<String, Error> {
     match text.decode().to_string() {
         Ok(text) => Ok(text.into_owned()),
-        Err(_) => Err(Error::Uri(format!("{text} is not UTF-8 once decoded"))),
+        // Not the text: it may be the password. SASL-12
+        Err(_) => Err(Error::Uri(
+            "a part of it is not UTF-8 once its percent signs are decoded".into(),
+        )),
     }
 }
 
@@ -343,10 +346,12 @@ mod tests {
             ("amqp://h?frame_max=100", "at least 4096"),
             ("amqp://h?prefetch=1", "unknown parameter"),
             ("amqp://h/%ff", "UTF-8"),
+            ("amqp://u:secret%ff@h", "UTF-8"),
         ];
         for (text, says) in refused {
             let error = text.parse::<ConnectOptions>().unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");
+            assert!(!error.contains("secret"), "SASL-12: {error}");
         }
         let long = format!("amqp://h/{}", "v".repeat(256));
         assert!(matches!(

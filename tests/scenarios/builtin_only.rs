@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use amqp_rpc::{
     broker::{Broker, BrokerOptions, QueueStats},
-    client::{Channel, Confirm, Connection, Error},
+    client::{Channel, Confirm, ConnectOptions, Connection, Error, Message},
     codec::*,
     protocol::Cause,
     rpc::{HandlerError, Request, RpcServer, RpcServerOptions},
@@ -43,6 +43,39 @@ async fn shutdown_is_320_for_everyone() {
         matches!(refused, Error::Connect { .. }),
         "nobody listens any more: {refused}"
     );
+}
+
+/// CONTENT-15, ERR-1: a header is never split. Who asked for frames that are too small for it is told so, and whoever
+/// has larger ones gets the message.
+#[tokio::test]
+async fn a_message_that_fits_no_frame_of_its_consumer_goes_to_another() {
+    let broker = Broker::start().await.unwrap();
+    let publisher = channel_of(&broker).await;
+    let declare = QueueDeclare {
+        queue: short!("large"),
+        ..Default::default()
+    };
+    publisher.queue_declare(declare).await.unwrap();
+    let options: ConnectOptions = broker.uri().parse().unwrap();
+    let narrow = Connection::connect(options.frame_max(4096)).await.unwrap();
+    let narrow = narrow.open_channel().await.unwrap();
+    let mut refused = narrow.consume("large").await.unwrap();
+    let headers = table([("x", "y".repeat(5000).into())]);
+    let properties = Properties {
+        headers: Some(headers),
+        ..Default::default()
+    };
+    let message = Message::new(properties, "large");
+    publisher
+        .publish("", "large", message.clone())
+        .await
+        .unwrap();
+    let end = timeout(PATIENCE, refused.next()).await.unwrap().unwrap();
+    let text = costs_channel(end, 311, BasicDeliver::ID);
+    assert!(text.contains("a frame has room for 4088"), "{text}");
+    let mut wide = publisher.consume("large").await.unwrap();
+    let delivery = next(&mut wide).await;
+    assert_eq!(delivery.message, message);
 }
 
 /// RPC-22, RPC-25: however much a server holds that it has not begun, it gives all of it back.
