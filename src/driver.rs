@@ -26,6 +26,7 @@
 //!
 //! Read next: chapter 4, [`client`](crate::client). Explained in `docs/12-inside.md`.
 
+mod awake;
 mod trouble;
 
 use std::{
@@ -44,7 +45,10 @@ use tokio::{
     time::{Instant, Sleep, sleep_until, timeout},
 };
 
-use self::trouble::Trouble;
+use self::{
+    awake::{Arm, Awake},
+    trouble::Trouble,
+};
 use crate::protocol::{Cause, Connection, Event};
 
 /// Octets that may wait for the socket before whoever produces more has to wait too.
@@ -103,6 +107,7 @@ where
 }
 
 /// A connection's core, what sits on it, and what is on its way between them and the socket.
+#[allow(clippy::struct_excessive_bools)] // four facts, each of which may be so or not whatever the others are
 struct Driver<R, W, A> {
     reader: R,
     writer: W,
@@ -110,6 +115,8 @@ struct Driver<R, W, A> {
     app: A,
     inbound: BytesMut,
     outbound: BytesMut,
+    /// The writer has octets that it may be holding back, as one that encrypts does.
+    unflushed: bool,
     /// Octets came, and the application has not heard of it yet.
     heard: bool,
     /// Whether there may be more commands.
@@ -127,44 +134,6 @@ struct Driver<R, W, A> {
     trouble: Trouble,
 }
 
-/// One of the five that can wake the task.
-#[derive(Debug, Clone, Copy)]
-enum Arm {
-    Read,
-    Write,
-    Commands,
-    Bell,
-    Timer,
-}
-
-impl Arm {
-    const fn bit(self) -> u8 {
-        1 << self as u8
-    }
-}
-
-/// The time from one wake-up of the task to its next sleep.
-struct Awake<'a, 'b> {
-    context: &'a mut Context<'b>,
-    /// A bit for each arm that has said "not yet". It wakes the task by itself, and is not asked again before.
-    silent: u8,
-}
-
-impl Awake<'_, '_> {
-    fn ask<T>(&mut self, arm: Arm, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Option<T> {
-        if self.silent & arm.bit() != 0 {
-            return None;
-        }
-        match poll(self.context) {
-            Poll::Ready(value) => Some(value),
-            Poll::Pending => {
-                self.silent |= arm.bit();
-                None
-            }
-        }
-    }
-}
-
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, A: Application> Driver<R, W, A> {
     fn new(reader: R, writer: W, core: Connection, app: A) -> Self {
         let bell = Box::pin(app.bell().notified_owned());
@@ -175,6 +144,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, A: Application> Driver<R, W, A
             app,
             inbound: BytesMut::new(),
             outbound: BytesMut::new(),
+            unflushed: false,
             heard: false,
             listening: true,
             reading: true,
@@ -189,8 +159,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, A: Application> Driver<R, W, A
 
     /// Takes whatever is ready and does what follows from it, until nothing is. Ready itself once the connection is over.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let silent = 0;
-        let mut awake = Awake { context, silent };
+        let mut awake = Awake::new(context);
         self.wait(&mut awake);
         loop {
             self.turn(&mut awake);
@@ -260,7 +229,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, A: Application> Driver<R, W, A
             if self.core.is_over() {
                 return;
             }
-            if self.outbound.is_empty() {
+            if self.outbound.is_empty() && !self.unflushed {
                 self.flushed();
                 let (unread, unsaid) = (!self.reading && waited, self.core.unsent() > 0);
                 if unread || unsaid || !all_done {
@@ -284,7 +253,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, A: Application> Driver<R, W, A
         if let Some(due) = due.filter(|due| timer.is_elapsed() || *due < timer.deadline()) {
             timer.reset(due);
             self.timed = None;
-            awake.silent &= !Arm::Timer.bit();
+            awake.ask_again(Arm::Timer);
         }
     }
 
@@ -363,8 +332,19 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, A: Application> Driver<R, W, A
             })
         {
             self.trouble.wrote(wrote);
+            self.unflushed = true;
         }
-        let patience = self.app.patience();
+        if self.unflushed
+            && outbound.is_empty()
+            && let Some(done) = awake.ask(Arm::Write, |context| pin!(writer.flush()).poll(context))
+        {
+            self.unflushed = false;
+            if let Err(error) = done {
+                self.trouble.wrote(Err(error));
+            }
+        }
+        let waits = !outbound.is_empty() || self.unflushed;
+        let patience = self.app.patience().filter(|_| waits);
         self.trouble
             .look(&mut self.core, &mut self.outbound, patience, now)
     }

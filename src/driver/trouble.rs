@@ -42,7 +42,7 @@ impl Trouble {
         self.broken = Some((Cause::Io(cause), Instant::now() + LAST_WORDS));
     }
 
-    /// Ends the connection if it is time for that, or says when it will be.
+    /// Ends the connection if it is time for that, or says when it will be. There is `patience` while something waits.
     pub(super) fn look(
         &mut self,
         core: &mut Connection,
@@ -57,7 +57,7 @@ impl Trouble {
             }
             return Some(*until);
         }
-        let Some(limit) = patience.filter(|_| !outbound.is_empty()) else {
+        let Some(limit) = patience else {
             self.stuck = None;
             return None;
         };

@@ -222,6 +222,39 @@ async fn a_socket_that_takes_no_octet_is_a_broken_one() {
     assert!(matches!(cause(opened.map(drop)), Cause::Io(_)));
 }
 
+/// A writer may hold back what it was given, as one that encrypts does, until it is flushed.
+#[tokio::test]
+async fn nothing_stays_in_a_writer_that_buffers() {
+    let broker = amqp_rpc::broker::Broker::start().await.unwrap();
+    let options: ConnectOptions = broker.uri().parse().unwrap();
+    let stream = tokio::net::TcpStream::connect(broker.address())
+        .await
+        .unwrap();
+    let (reader, writer) = stream.into_split();
+    let writer = tokio::io::BufWriter::with_capacity(1 << 20, writer);
+    let conversation = async {
+        let connection = amqp_rpc::client::Connection::over(reader, writer, options)
+            .await
+            .unwrap();
+        let channel = connection.open_channel().await.unwrap();
+        channel.confirm_select().await.unwrap();
+        for body in ["x".repeat(10), "x".repeat(1 << 21)] {
+            let confirm = channel
+                .publish_confirmed(BasicPublish::default(), body)
+                .await
+                .unwrap();
+            assert_eq!(
+                confirm.outcome().await.unwrap(),
+                amqp_rpc::client::Confirm::Ack
+            );
+        }
+        connection.close().await.unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(20), conversation)
+        .await
+        .expect("nobody waits for a full buffer");
+}
+
 /// CONTENT-15: a header is never split, so whoever publishes hears of it, and nothing of it is sent.
 #[tokio::test]
 async fn properties_that_fit_no_frame_are_refused_to_their_publisher() {
