@@ -34,7 +34,7 @@ use std::{
     io,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -126,8 +126,6 @@ struct Driver<R, W, A> {
     /// When to look at the clock, and what rings then or earlier.
     due: Option<Instant>,
     timer: Pin<Box<Sleep>>,
-    /// Whom the timer will wake, once it has been asked.
-    timed: Option<Waker>,
     bell: Pin<Box<OwnedNotified>>,
     /// Octets that what the peer said has made us answer since the socket last took everything.
     answers: usize,
@@ -150,7 +148,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, A: Application> Driver<R, W, A
             reading: true,
             due: None,
             timer: Box::pin(sleep_until(Instant::now())),
-            timed: None,
             bell,
             answers: 0,
             trouble: Trouble::default(),
@@ -179,20 +176,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, A: Application> Driver<R, W, A
             inbound,
             bell,
             timer,
-            timed,
             ..
         } = self;
         let (mut time, mut room, mut read) = (None, None, None);
         if self.due.is_some() {
-            // It goes on ticking from one poll to the next, and most of them are not its doing.
-            time = awake.ask(Arm::Timer, |context| {
-                let ticking = timed.as_ref().is_some_and(|w| w.will_wake(context.waker()));
-                if ticking && !timer.is_elapsed() {
-                    return Poll::Pending;
-                }
-                *timed = Some(context.waker().clone());
-                timer.as_mut().poll(context)
-            });
+            time = awake.ask(Arm::Timer, |context| timer.as_mut().poll(context));
         }
         if !self.reading || !self.outbound.is_empty() {
             room = awake.ask(Arm::Bell, |context| bell.as_mut().poll(context));
@@ -252,7 +240,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, A: Application> Driver<R, W, A
         let timer = self.timer.as_mut();
         if let Some(due) = due.filter(|due| timer.is_elapsed() || *due < timer.deadline()) {
             timer.reset(due);
-            self.timed = None;
             awake.ask_again(Arm::Timer);
         }
     }

@@ -205,7 +205,7 @@ struct RpcCaller {
 impl RpcCaller {
     async fn run(&self, calls: usize) -> Outcome<Vec<Duration>> {
         let left = AtomicUsize::new(calls);
-        let share = 2 * calls / self.concurrency; // more than most of them make: nothing is to grow while time is taken
+        let share = 2 * calls / self.concurrency.max(1); // more than most of them make: nothing is to grow while time is taken
         let callers = (0..self.concurrency).map(|_| self.call_while(&left, share));
         let mut callers: FuturesUnordered<_> = callers.collect();
         let mut all = Vec::with_capacity(calls);

@@ -19,7 +19,7 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, Hash},
+    hash::Hash,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -103,7 +103,7 @@ impl Account {
 
 /// Gives back room that is mostly empty. A map keeps what it once needed, also when all that was in it is gone and the
 /// account was paid back.
-pub(super) fn shrink<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
+pub(super) fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     if map.len() < map.capacity() / 4 {
         map.shrink_to(2 * map.len());
     }

@@ -87,10 +87,11 @@ impl Packed {
     /// The exchange and the routing key. CONS-10
     pub fn names(&self) -> (ShortString, ShortString) {
         let mut reader = ArgReader::new(&self.octets);
-        let mut names = (ShortString::EMPTY, ShortString::EMPTY);
-        let read = (names.0.read(&mut reader)).and_then(|()| names.1.read(&mut reader));
+        let (mut exchange, mut routing_key) = (ShortString::EMPTY, ShortString::EMPTY);
+        let read = exchange.read(&mut reader);
+        let read = read.and_then(|()| routing_key.read(&mut reader));
         debug_assert!(read.is_ok(), "`new` wrote both");
-        names
+        (exchange, routing_key)
     }
 
     fn header_at(&self) -> usize {

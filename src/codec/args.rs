@@ -33,7 +33,7 @@ pub trait Argument: Default {
     /// Whether the octets are credentials. SASL-12
     const IS_SECRET: bool = false;
 
-    /// Reads the value from what is left of the payload, in the place where it stays.
+    /// Reads the value from what is left of the payload, into the place where it stays. After an error that is as it was.
     ///
     /// # Errors
     /// [`DecodeError::Truncated`] when the payload ends first (TYPE-2); field tables have more to say.
@@ -56,8 +56,9 @@ pub trait Argument: Default {
     }
 }
 
-/// Who reads a payload: [`ArgReader`] wants the values alone, [`Noting`](super::span::Noting) also where they were.
-pub(crate) trait Fields {
+/// Reads a payload field by field. [`ArgReader`] wants the values alone, [`Noting`](super::span::Noting) also where they
+/// were.
+pub(crate) trait FieldReader {
     /// Reads the next argument; `name` is its label in a dump.
     fn field<T: Argument>(&mut self, name: &'static str, value: &mut T) -> Result<(), DecodeError>;
 
@@ -76,7 +77,7 @@ pub struct ArgReader<'a> {
     bits_left: u8,
 }
 
-impl Fields for ArgReader<'_> {
+impl FieldReader for ArgReader<'_> {
     #[inline]
     fn field<T: Argument>(&mut self, _: &'static str, value: &mut T) -> Result<(), DecodeError> {
         value.read(self)
@@ -257,8 +258,8 @@ impl Argument for ShortString {
     fn read(&mut self, reader: &mut ArgReader<'_>) -> Result<(), DecodeError> {
         reader.parse(|i| {
             let (i, [len]) = octets(i)?;
-            let (i, octets) = take(len)(i)?;
-            self.fill(len, octets);
+            let (i, text) = take(len)(i)?;
+            self.fill(len, text);
             Ok((i, ()))
         })
     }

@@ -219,7 +219,7 @@ impl ShortString {
         }
         let mut counted = [0; 1 + INLINE];
         let [len, room @ ..] = &mut counted;
-        [*len, ..] = text.len().to_le_bytes();
+        [*len, ..] = text.len().to_le_bytes(); // the lowest octet: `try_from` is not const
         room.split_at_mut(text.len())
             .0
             .copy_from_slice(text.as_bytes());
@@ -234,9 +234,11 @@ impl ShortString {
         text
     }
 
-    /// The same in a place that is there: to move octets that were just written costs more than to write them.
+    /// Replaces the text in its place. To build one and move it there costs more than the octets themselves: a processor
+    /// has to wait for those that it has just written.
     #[inline]
     pub(super) fn fill(&mut self, len: u8, octets: &[u8]) {
+        debug_assert_eq!(usize::from(len), octets.len());
         *self = Self::EMPTY;
         if let Repr::Inline([count, room @ ..]) = &mut self.0
             && let Some(room) = room.get_mut(..octets.len())
@@ -260,7 +262,7 @@ impl ShortString {
         }
     }
 
-    #[cold]
+    #[cold] // names and ids are shorter than 39 octets
     fn encode_long<S: Sink>(&self, sink: &mut S) {
         sink.put(&[self.len()]);
         sink.put(self.as_bytes());

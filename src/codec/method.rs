@@ -18,7 +18,7 @@
 use bytes::BytesMut;
 
 use super::{
-    args::{ArgReader, ArgWriter, Argument, Fields, Reserved},
+    args::{ArgReader, ArgWriter, Argument, FieldReader, Reserved},
     domain::{ConsumerTag, DeliveryTag, LongString, MethodId, ReplyCode, Secret, ShortString},
     error::DecodeError,
     sink::{Count, Sink},
@@ -55,7 +55,7 @@ macro_rules! methods {
                 pub const ID: MethodId = MethodId { class: $class, method: $id };
 
                 #[allow(unused_mut)] // many methods have no arguments
-                fn read<F: Fields>(reader: &mut F) -> Result<Method, DecodeError> {
+                fn read<F: FieldReader>(reader: &mut F) -> Result<Method, DecodeError> {
                     let mut method = Self::default();
                     $(reader.field(stringify!($field), &mut method.$field)?;)*
                     reader.finish()?;
@@ -79,10 +79,10 @@ macro_rules! methods {
         )*)*
 
         /// Any of the 64 methods.
-        #[derive(Debug, Clone, PartialEq)]
-        // The tag is a whole word, so that a method is moved in whole words: one that was just read is moved often, and a
+        // Its tag is a whole word, so that it is moved in whole words: a method that was just read is moved often, and a
         // processor waits long for a word whose octets were written one by one.
         #[repr(u64)]
+        #[derive(Debug, Clone, PartialEq)]
         #[allow(missing_docs)] // each variant holds the struct of the same name, which says what it is
         pub enum Method { $($( $Name($Name), )*)* }
 
@@ -112,7 +112,7 @@ macro_rules! methods {
             }
 
             #[inline]
-            fn read_arguments<F: Fields>(id: MethodId, reader: &mut F) -> Result<Self, DecodeError> {
+            fn read_arguments<F: FieldReader>(id: MethodId, reader: &mut F) -> Result<Self, DecodeError> {
                 match (id.class, id.method) {
                     $($( ($class, $id) => $Name::read(reader), )*)*
                     _ => Err(DecodeError::UnknownMethod(id)),
@@ -477,13 +477,13 @@ impl Method {
 
     /// Reads the ids and the arguments, and insists that nothing is left. TYPE-12
     #[inline]
-    pub(crate) fn read<F: Fields>(reader: &mut F) -> Result<Self, (MethodId, DecodeError)> {
+    pub(crate) fn read<F: FieldReader>(reader: &mut F) -> Result<Self, (MethodId, DecodeError)> {
         let id = Self::read_id(reader).map_err(|error| (MethodId::NONE, error))?;
         Self::read_arguments(id, reader).map_err(|error| (id, error))
     }
 
     #[inline]
-    fn read_id<F: Fields>(reader: &mut F) -> Result<MethodId, DecodeError> {
+    fn read_id<F: FieldReader>(reader: &mut F) -> Result<MethodId, DecodeError> {
         let mut id = MethodId::NONE;
         reader.field("class-id", &mut id.class)?;
         reader.field("method-id", &mut id.method)?;

@@ -8,12 +8,12 @@
 //! Method bits run from the low bit up; these flags run from the *high* bit down (PROP-1). A clear flag means that
 //! the property is absent, which is not the same as present and empty (PROP-3), so every field is an `Option`.
 //!
-//! Read next: [`annotate`](mod@super::annotate). Explained in `docs/06-content.md`.
+//! Read next: [`span`](super::span). Explained in `docs/06-content.md`.
 
 use bytes::BytesMut;
 
 use super::{
-    args::{ArgReader, ArgWriter, Argument, Fields},
+    args::{ArgReader, ArgWriter, Argument, FieldReader},
     domain::ShortString,
     ensure,
     error::DecodeError,
@@ -54,7 +54,7 @@ macro_rules! properties {
             }
 
             /// Reads those that `flags` announces, in the order of the bits, without gaps. PROP-2
-            fn read<F: Fields>(&mut self, flags: u16, reader: &mut F) -> Result<(), DecodeError> {
+            fn read<F: FieldReader>(&mut self, flags: u16, reader: &mut F) -> Result<(), DecodeError> {
                 $(if flags & (1 << $bit) != 0 { reader.field($name, self.$field.insert(Default::default()))?; })*
                 Ok(())
             }
@@ -164,17 +164,13 @@ impl ContentHeader {
     }
 
     pub(crate) fn encode(&self, out: &mut BytesMut) {
-        self.encode_to(out);
-    }
-
-    fn encode_to<S: Sink>(&self, sink: &mut S) {
         let [c0, c1] = self.class_id.to_be_bytes();
         let [s0, s1, s2, s3, s4, s5, s6, s7] = self.body_size.to_be_bytes();
-        // Class, weight, size, and a place for the flags: they are known when the properties have been written.
-        sink.put(&[c0, c1, 0, 0, s0, s1, s2, s3, s4, s5, s6, s7, 0, 0]);
-        let behind = sink.position();
-        let flags = self.properties.write(&mut ArgWriter::new(sink));
-        sink.fill_in(behind - 2, flags.to_be_bytes());
+        // Class, weight, size, and a place for the flags, so that the fourteen are gone through once and not twice.
+        out.put(&[c0, c1, 0, 0, s0, s1, s2, s3, s4, s5, s6, s7, 0, 0]);
+        let behind = out.position();
+        let flags = self.properties.write(&mut ArgWriter::new(out));
+        out.fill_in(behind - 2, flags.to_be_bytes());
     }
 
     #[inline]
@@ -184,7 +180,7 @@ impl ContentHeader {
 
     /// content-header = class-id weight body-size flags *property
     #[inline]
-    pub(crate) fn read<F: Fields>(reader: &mut F) -> Result<Self, DecodeError> {
+    pub(crate) fn read<F: FieldReader>(reader: &mut F) -> Result<Self, DecodeError> {
         let (mut header, mut weight, mut flags) = (Self::default(), 0u16, Flags(0));
         reader.field("class-id", &mut header.class_id)?;
         reader.field("weight", &mut weight)?;

@@ -6,8 +6,8 @@
 //!           00 00 00 07  01 6b 49 ff ff ff ff    back to the place: 7 octets
 //! ```
 //!
-//! Lengths stand before what they measure, a frame's as well as a table's. So a place is left open for each, all is
-//! written in one pass, and the length is filled in. Where only the size matters, the same encoder writes into a count.
+//! Lengths stand before what they measure, a frame's as well as a table's, and flags before the properties they announce.
+//! So a place is left open for each, all is written in one pass, and what belongs there is filled in. Where only the size matters, the same encoder writes into a count.
 //!
 //! Read next: chapter 2, [`protocol`](crate::protocol). Explained in `docs/02-values.md`.
 
@@ -21,7 +21,7 @@ pub trait Sink {
     /// How many octets there are so far.
     fn position(&self) -> usize;
 
-    /// Fills in octets that were written as a mere place.
+    /// Fills in octets that were written as a mere place, `at` being the position of the first of them.
     ///
     /// A length stands before what it measures, and tables nest. To measure first and write then would go through the
     /// innermost table twice for each table around it: 2^64 times at the depth limit, for a frame of 400 octets.

@@ -13,7 +13,7 @@
 use std::ops::Range;
 
 use super::{
-    args::{ArgReader, Argument, Fields},
+    args::{ArgReader, Argument, FieldReader},
     error::DecodeError,
     method::wire_name,
 };
@@ -90,7 +90,7 @@ impl<'a> Noting<'a> {
     }
 }
 
-impl Fields for Noting<'_> {
+impl FieldReader for Noting<'_> {
     fn field<T: Argument>(&mut self, name: &'static str, value: &mut T) -> Result<(), DecodeError> {
         let start = self.offset();
         value.read(&mut self.reader)?;

@@ -42,7 +42,7 @@ pub struct FieldTable(pub Vec<(ShortString, FieldValue)>);
 
 /// A value with its tag.
 #[derive(Debug, Clone)]
-#[repr(u64)] // moved in whole words, see `Method`
+#[repr(u64)] // moved in whole words, as a `Method` is
 pub enum FieldValue {
     /// `t`: any octet but 0 is true; true is written as 1. TABLE-9
     Bool(bool),
@@ -262,15 +262,20 @@ pub(crate) fn entries(
     mut i: &[u8],
     depth: usize,
 ) -> Result<Vec<(ShortString, FieldValue)>, nom::Err<DecodeError>> {
-    // A few at once, as the octets that are there suggest: what they announce is not believed. SEC-1
-    let mut entries = Vec::with_capacity(i.len().div_ceil(12).min(8));
+    // Room for a few in the outermost table, which is seldom small. Of the others there may be many. SEC-17
+    let few = if depth == 1 {
+        i.len().div_ceil(12).min(8)
+    } else {
+        0
+    };
+    let mut entries = Vec::with_capacity(few);
     while !i.is_empty() {
         let (rest, [len]) = octets(i)?;
         let (rest, name) = take(len)(rest)?;
         let (rest, value) = field_value(rest, depth)?;
         entries.push((ShortString::EMPTY, value));
-        if let Some((text, _)) = entries.last_mut() {
-            text.fill(len, name);
+        if let Some((place, _)) = entries.last_mut() {
+            place.fill(len, name); // where it stays, see there
         }
         i = rest;
     }
@@ -284,7 +289,7 @@ fn array(i: &[u8], depth: usize) -> Parse<'_, Vec<FieldValue>> {
         DecodeError::NestingTooDeep { limit: MAX_DEPTH },
     )?;
     let (i, mut inside) = length_within(i)?;
-    let mut values = Vec::with_capacity(inside.len().div_ceil(5).min(8));
+    let mut values = Vec::new();
     while !inside.is_empty() {
         let (rest, value) = field_value(inside, depth)?;
         values.push(value);
@@ -310,12 +315,12 @@ fn field_value(i: &[u8], depth: usize) -> Parse<'_, FieldValue> {
         b'f' => octets.map(f32::from_be_bytes).map(V::F32).parse(i),
         b'd' => octets.map(f64::from_be_bytes).map(V::F64).parse(i),
         b'D' => (octets, octets).map(|([scale], value)| V::Decimal { scale, value: u32::from_be_bytes(value) }).parse(i),
-        b'S' => length_within.map(|octets| V::LongString(LongString(Bytes::copy_from_slice(octets)))).parse(i),
+        b'S' => length_within.map(|text| V::LongString(LongString(Bytes::copy_from_slice(text)))).parse(i),
         b'A' => array(i, depth + 1).map(|(i, values)| (i, V::Array(values))),
         b'T' => octets.map(u64::from_be_bytes).map(V::Timestamp).parse(i),
         b'F' => field_table(i, depth + 1).map(|(i, table)| (i, V::Table(table))),
         b'V' => Ok((i, V::Void)),
-        b'x' => length_within.map(|octets| V::ByteArray(Bytes::copy_from_slice(octets))).parse(i),
+        b'x' => length_within.map(|bytes| V::ByteArray(Bytes::copy_from_slice(bytes))).parse(i),
         unknown => Err(nom::Err::Failure(DecodeError::FieldType(unknown))),
     }
 }

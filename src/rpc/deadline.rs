@@ -134,11 +134,16 @@ const LONGEST: u64 = 315_360_000_000;
 fn expiration(limit: Duration) -> ShortString {
     let begun = u128::from(!limit.subsec_nanos().is_multiple_of(1_000_000));
     let milliseconds = u64::try_from(limit.as_millis() + begun).unwrap_or(LONGEST);
-    let mut text = [0; 20]; // digits of the largest u64
+    decimal(milliseconds.min(LONGEST))
+}
+
+/// A number in digits, without an allocation for each call.
+fn decimal(number: u64) -> ShortString {
+    let mut text = [0; 20]; // as many as the largest has
     let mut room = text.as_mut_slice();
-    let written = write!(room, "{}", milliseconds.min(LONGEST));
-    let left = room.len();
+    let written = write!(room, "{number}");
     debug_assert!(written.is_ok());
+    let left = room.len();
     let digits = text.get(..text.len() - left).unwrap_or_default();
     ShortString::try_from(digits).unwrap_or_default()
 }

@@ -95,6 +95,14 @@ fn lengths_inside_a_table_cost_nothing() {
     }
 }
 
+/// Tables of one entry each, one in another, around these entries.
+fn chain_of_tables(tables: usize, entries: Vec<u8>) -> Vec<u8> {
+    (0..tables).fold(entries, |inside, _| {
+        let length = u32::try_from(inside.len()).unwrap().to_be_bytes();
+        [b"\0F", &length[..], &inside].concat()
+    })
+}
+
 /// Octets of memory for an octet of a table on the wire, as docs/limits.md has them: kept, and while it is read.
 pub const AMPLIFICATION: (usize, usize) = (80, 120);
 
@@ -116,6 +124,8 @@ fn the_amplification_of_a_table_is_what_the_page_says() {
         tables.push(b"\0F\0\0\0\x02\0V".repeat(room / 8));
         tables.push(b"\0A\0\0\0\x05A\0\0\0\0".repeat(room / 11));
         tables.push(b"\x01kS\0\0\0\x01v".repeat(room / 8));
+        let chain = chain_of_tables(62, smallest_entries(43));
+        tables.push(chain.repeat(room / chain.len()));
         for entries in tables {
             let octets = header_with(1, 0, &entries);
             let (table, peak, kept) = decode(&mut meter, &octets);

@@ -253,10 +253,7 @@ impl Vhost {
             clients.deliver(consumer, &queue.id, counted, message);
         }
         queue.sweep(now);
-        let dead = queue.take_dead();
-        if !dead.is_empty() {
-            self.dead.extend(dead);
-        }
+        self.dead.extend(queue.take_dead());
         self.timers.set(queue);
     }
 }

@@ -39,8 +39,6 @@ use std::{
     time::Instant,
 };
 
-use foldhash::quality::RandomState;
-
 pub use self::output::Output;
 use self::{clients::Clients, memory::Alarm, timers::Timers};
 use super::{
@@ -103,20 +101,16 @@ impl Default for VhostOptions {
     }
 }
 
-/// By a name that clients choose: a message looks its queue up again and again, which takes `SipHash` longer than all else
-/// that is done with it. The seed is random, and the account bounds how many names there are (SEC-8).
-type ByName<V> = HashMap<ShortString, V, RandomState>;
-
 /// A virtual host: exchanges and queues with names of their own, and the connections that use them.
 #[derive(Debug)]
 pub struct Vhost {
     name: ShortString,
     names: NameSource,
     exchanges: Exchanges,
-    queues: ByName<Queue>,
+    queues: HashMap<ShortString, Queue>,
     clients: Clients,
     /// Who waits under each direct reply-to name. DRT-6
-    reply_names: ByName<Lane>,
+    reply_names: HashMap<ShortString, Lane>,
     /// What messages are paid for from, and what everything else is.
     messages: Account,
     entries: Account,
@@ -139,9 +133,9 @@ impl Vhost {
             name,
             names: options.names,
             exchanges: Exchanges::new(),
-            queues: ByName::default(),
+            queues: HashMap::new(),
             clients: Clients::new(options.max_unsent_octets, options.max_unacked),
-            reply_names: ByName::default(),
+            reply_names: HashMap::new(),
             messages: Account::new(options.memory_limit),
             entries: Account::new(options.entry_limit),
             alarm: Alarm::default(),

@@ -136,8 +136,12 @@ impl Vhost {
         if let [key] = keys
             && exchange.is_empty()
         {
-            let exists = self.queues.contains_key(key); // no way to look for, and nothing twice
-            return exists.then(|| key.clone()).into_iter().collect();
+            // Most publishes: the key names the queue, and there is no way to look for.
+            return if self.queues.contains_key(key) {
+                vec![key.clone()]
+            } else {
+                Vec::new()
+            };
         }
         let queues = self.exchanges.route(exchange, keys, headers).into_iter();
         let existing = queues.filter(|queue| self.queues.contains_key(*queue));
