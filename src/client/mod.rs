@@ -28,8 +28,8 @@
 //! ```
 //!
 //! A [`Connection`] is a task (the [driver](crate#the-one-sentence)) and handles to it; a [`Channel`] is a lane of it.
-//! Every wait has a deadline, and everyone who waits wakes with the first cause when a channel or the connection is
-//! over.
+//! Whoever waits for an answer does so with a deadline. A message to come and room for one to go are waited for as long as
+//! it takes; and everyone who waits wakes with the first cause when a channel or the connection is over.
 //!
 //! Reading order: [`options`], [`endpoints`], `dial`, [`channel`], [`publish`], [`consumer`], `inbox`, `listener`,
 //! [`vitals`], `handle`, `session`, `own_thread`, [`error`].
