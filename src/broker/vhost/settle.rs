@@ -114,16 +114,26 @@ impl Vhost {
             Vec::new()
         };
 
-        let queues = match outcome {
-            Outcome::Done => {
-                self.each_queue(settled, |queue, unacked| queue.settle(unacked.consumer))
-            }
-            Outcome::Rejected => self.each_queue(settled, |queue, unacked| {
-                queue.reject(unacked.consumer, unacked.message);
-            }),
-            Outcome::Requeued => self.put_back(settled),
+        let tell = |queue: &mut Queue, unacked: Unacked| match outcome {
+            Outcome::Done => queue.settle(unacked.consumer),
+            Outcome::Rejected => queue.reject(unacked.consumer, unacked.message),
+            Outcome::Requeued => queue.put_back(unacked.consumer, unacked.message),
         };
-        self.pump_all(queues, now);
+        match <[Unacked; 1]>::try_from(settled) {
+            // Most of them: its queue is looked up once.
+            Ok([one]) => {
+                let name = one.queue.name.clone();
+                self.pump_after(&name, now, |queue| {
+                    if queue.id == one.queue {
+                        tell(queue, one);
+                    }
+                });
+            }
+            Err(settled) => {
+                let queues = self.each_queue(settled, tell);
+                self.pump_all(queues, now);
+            }
+        }
         self.recall(&waiting, now); // QOS-3, SEC-8: a slot that is free for one of them is free for all
         Ok(())
     }
