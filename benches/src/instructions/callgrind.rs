@@ -3,32 +3,56 @@
 use std::{
     collections::HashMap,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use amqp_rpc_benches::work::Outcome;
+use amqp_rpc_benches::{process::Running, work::Outcome};
 
 /// Runs a program under callgrind. All threads count; kernels do not.
 ///
 /// What libc does to copy, fill and compare octets is left out: callgrind counts a `rep movsb` as one instruction per
 /// octet, so that the figure would be one of sizes.
 pub fn count(program: &Path, arguments: &[String]) -> Outcome<u64> {
-    let out = std::env::temp_dir().join(format!("callgrind.{}", std::process::id()));
-    let status = Command::new("valgrind")
-        .args(["--quiet", "--tool=callgrind"])
-        .arg(format!("--callgrind-out-file={}", out.display()))
-        .arg(program)
-        .args(arguments)
+    let (mut command, profile) = valgrind(program, arguments);
+    let status = command
         .stdout(Stdio::null())
         .status()
         .map_err(|error| format!("valgrind, which is a package of its own: {error}"))?;
     if !status.success() {
         return Err(format!("{} {arguments:?}: {status}", program.display()).into());
     }
-    let profile = fs::read_to_string(&out)?;
-    fs::remove_file(&out)?;
-    Ok(own(&profile))
+    read(&profile)
+}
+
+/// The same of a server, which says when it is ready, while `work` gives it something to do.
+pub fn count_server(
+    program: &Path,
+    arguments: &[String],
+    work: impl FnOnce() -> Outcome<()>,
+) -> Outcome<u64> {
+    let (mut command, profile) = valgrind(program, arguments);
+    let server = Running::start(&mut command)?;
+    work()?;
+    drop(server);
+    read(&profile)
+}
+
+fn valgrind(program: &Path, arguments: &[String]) -> (Command, PathBuf) {
+    let profile = std::env::temp_dir().join(format!("callgrind.{}", std::process::id()));
+    let mut command = Command::new("valgrind");
+    command
+        .args(["--quiet", "--tool=callgrind"])
+        .arg(format!("--callgrind-out-file={}", profile.display()))
+        .arg(program)
+        .args(arguments);
+    (command, profile)
+}
+
+fn read(profile: &Path) -> Outcome<u64> {
+    let text = fs::read_to_string(profile)?;
+    fs::remove_file(profile)?;
+    Ok(own(&text))
 }
 
 /// The instructions of all functions but libc's for memory.

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! `check` compares the core paths with benches/instructions.json, and fails when one has grown by more than five per
-//! cent under the toolchain that is named there; `check --bless` writes the file. `rpc` counts a call over a broker.
+//! cent under the toolchain that is named there; `check --bless` writes the file. `rpc` counts a call over a broker,
+//! in its client and in its server.
 //! Each figure is the difference between a long and a short run, so that what happens once does not count.
 
 mod callgrind;
@@ -39,7 +40,7 @@ enum What {
         #[arg(long)]
         bless: bool,
     },
-    /// A call, as a client of each interface makes it over a broker.
+    /// A call over a broker: what it takes a client and a server of each interface.
     Rpc(Rpc),
 }
 
@@ -52,7 +53,7 @@ struct Rpc {
     /// Octets.
     #[arg(long, default_value_t = 16)]
     body: usize,
-    /// One more client, which takes the arguments of `peer`.
+    /// One more program to measure, which takes the arguments of `peer`.
     #[arg(long = "peer", value_name = "NAME=PATH")]
     peers: Vec<String>,
 }
@@ -162,55 +163,58 @@ const TRACED: u64 = 10;
 /// Of `strace`'s calls, those that send.
 const SENDS: [&str; 5] = ["sendto", "sendmsg", "sendmmsg", "write", "writev"];
 
+/// A program, the name under which it is listed, and what is said to it before all else.
+struct Candidate {
+    name: String,
+    program: PathBuf,
+    options: Vec<String>,
+}
+
 impl Rpc {
     fn print(&self, programs: &Path) -> Outcome<()> {
         let peer = programs.join("peer");
-        let ours = [("channel", "amqp-rpc"), ("rpc", "amqp-rpc RpcClient")];
-        let ours = ours.map(|(api, name)| {
-            (
-                name.to_owned(),
-                peer.clone(),
-                vec!["--api".into(), api.into()],
-            )
-        });
-        let mut clients: Vec<(String, PathBuf, Vec<String>)> = ours.into();
+        self.print_clients(&peer)?;
+        self.print_servers(&peer)
+    }
+
+    /// Ours through channels, ours as `rpc` is called, and the others.
+    fn candidates(&self, peer: &Path, role: &str, rpc: &str) -> Outcome<Vec<Candidate>> {
+        let ours = |api: &str, name: &str| Candidate {
+            name: name.to_owned(),
+            program: peer.to_owned(),
+            options: [role, "--api", api].map(str::to_owned).into(),
+        };
+        let mut all = vec![ours("channel", "amqp-rpc"), ours("rpc", rpc)];
         for named in &self.peers {
             let (name, path) = named.split_once('=').ok_or("NAME=PATH is wanted")?;
-            clients.push((name.into(), path.into(), Vec::new()));
+            all.push(Candidate {
+                name: name.into(),
+                program: path.into(),
+                options: vec![role.to_owned()],
+            });
         }
+        Ok(all)
+    }
+
+    fn print_clients(&self, peer: &Path) -> Outcome<()> {
         println!("For each call, in the client alone; instructions without libc's for memory:\n");
         println!("| calls at once | client | instructions | to amqp-rpc | system calls | sends |");
         println!("|---:|---|---:|---:|---:|---:|");
-        for concurrency in &self.concurrency {
+        for &concurrency in &self.concurrency {
             let mut first = None;
-            for (name, program, options) in &clients {
-                let queue = format!("perf.instructions.{}", std::process::id());
-                let mut server = Command::new(&peer);
-                server.args(["server", "--url", &self.url, "--queue", &queue]);
-                let _server =
-                    Running::start(server.args(["--prefetch", &concurrency.to_string()]))?;
-                let arguments = |calls: u64| {
-                    let mut arguments = vec!["client".to_owned()];
-                    arguments.extend(options.iter().cloned());
-                    let (concurrency, body) = (concurrency.to_string(), self.body.to_string());
-                    let calls = calls.to_string();
-                    let rest = [
-                        ("--url", &self.url),
-                        ("--queue", &queue),
-                        ("--calls", &calls),
-                        ("--concurrency", &concurrency),
-                        ("--body", &body),
-                    ];
-                    arguments.extend(
-                        rest.into_iter()
-                            .flat_map(|(name, value)| [name.to_owned(), value.clone()]),
-                    );
-                    arguments
-                };
-                let count = |calls| callgrind::count(program, &arguments(calls));
+            for Candidate {
+                name,
+                program,
+                options,
+            } in self.candidates(peer, "client", "amqp-rpc RpcClient")?
+            {
+                let mut server = Command::new(peer);
+                let _server = Running::start(server.args(self.server(&["server"], concurrency)))?;
+                let arguments = |calls| self.client(&options, concurrency, calls);
+                let count = |calls| callgrind::count(&program, &arguments(calls));
                 let each = (count(MANY)? - count(FEW)?) / (MANY - FEW);
-                let few = system_calls(program, &arguments(FEW * TRACED))?;
-                let many = system_calls(program, &arguments(MANY * TRACED))?;
+                let few = system_calls(&program, &arguments(FEW * TRACED))?;
+                let many = system_calls(&program, &arguments(MANY * TRACED))?;
                 let of_a_call = |of: &dyn Fn(&BTreeMap<String, u64>) -> u64| {
                     of(&many).saturating_sub(of(&few)) as f64 / ((MANY - FEW) * TRACED) as f64
                 };
@@ -224,6 +228,65 @@ impl Rpc {
             }
         }
         Ok(())
+    }
+
+    fn print_servers(&self, peer: &Path) -> Outcome<()> {
+        println!("\nThe same in the server alone:\n");
+        println!("| calls at once | server | instructions | to amqp-rpc |");
+        println!("|---:|---|---:|---:|");
+        for &concurrency in &self.concurrency {
+            let mut first = None;
+            for Candidate {
+                name,
+                program,
+                options,
+            } in self.candidates(peer, "server", "amqp-rpc RpcServer")?
+            {
+                let arguments = self.server(&options, concurrency);
+                let count = |calls| {
+                    callgrind::count_server(&program, &arguments, || {
+                        let mut client = Command::new(peer);
+                        client.args(self.client(&["client".into()], concurrency, calls));
+                        match client.stdout(Stdio::null()).status()? {
+                            status if status.success() => Ok(()),
+                            status => Err(format!("{client:?}: {status}").into()),
+                        }
+                    })
+                };
+                let each = (count(MANY)? - count(FEW)?) / (MANY - FEW);
+                let ratio = each as f64 / *first.get_or_insert(each) as f64;
+                println!("| {concurrency} | {name} | {each} | {ratio:.2} |");
+            }
+        }
+        Ok(())
+    }
+
+    fn client(&self, options: &[String], concurrency: usize, calls: u64) -> Vec<String> {
+        let mut arguments = self.common(options);
+        let numbers = [
+            ("--calls", calls.to_string()),
+            ("--concurrency", concurrency.to_string()),
+            ("--body", self.body.to_string()),
+        ];
+        arguments.extend(
+            numbers
+                .into_iter()
+                .flat_map(|(name, n)| [name.to_owned(), n]),
+        );
+        arguments
+    }
+
+    fn server(&self, options: &[impl ToString], prefetch: usize) -> Vec<String> {
+        let mut arguments = self.common(options);
+        arguments.extend(["--prefetch".to_owned(), prefetch.to_string()]);
+        arguments
+    }
+
+    fn common(&self, options: &[impl ToString]) -> Vec<String> {
+        let queue = format!("perf.instructions.{}", std::process::id());
+        let rest = ["--url", &self.url, "--queue", &queue].map(str::to_owned);
+        let options = options.iter().map(ToString::to_string);
+        options.chain(rest).collect()
     }
 }
 
