@@ -319,7 +319,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin, A: Application> Driver<R, W, A
             })
         {
             self.trouble.wrote(wrote);
-            self.unflushed = true;
+            self.unflushed = self.trouble.may_write();
         }
         if self.unflushed
             && outbound.is_empty()

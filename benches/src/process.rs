@@ -41,6 +41,16 @@ impl Drop for Running {
     }
 }
 
+/// NAME=PATH on a command line: a program of somebody else's, and what to call it.
+///
+/// # Errors
+///
+/// There is no `=`.
+pub fn named_path(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("NAME=PATH is wanted")?;
+    Ok((name.into(), path.into()))
+}
+
 /// Builds programs with optimisation, and says in which directory they are.
 ///
 /// # Errors

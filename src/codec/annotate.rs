@@ -11,9 +11,8 @@
 //! ```
 //!
 //! It is the decoder itself, listened to: round the reader that fills a method's fields stands one that notes where each
-//! was ([`span`](super::span)), so a
-//! dump cannot disagree with what the program understood. The spans tile the input exactly, also where it is broken:
-//! what cannot be read is a span that says why.
+//! was ([`span`](super::span)), so a dump cannot disagree with what the program understood. The spans tile the input
+//! exactly, also where it is broken: what cannot be read is a span that says why.
 //!
 //! Read next: [`line`](super::line). Every dump in `docs/` is its output.
 

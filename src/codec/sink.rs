@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Lengths stand before what they measure, a frame's as well as a table's, and flags before the properties they announce.
-//! So a place is left open for each, all is written in one pass, and what belongs there is filled in. Where only the size matters, the same encoder writes into a count.
+//! So a place is left open for each, all is written in one pass, and what belongs there is filled in. Where only the size
+//! matters, the same encoder writes into a count.
 //!
 //! Read next: chapter 2, [`protocol`](crate::protocol). Explained in `docs/02-values.md`.
 

@@ -20,7 +20,7 @@ use std::{
 
 use amqp_rpc_benches::{
     plot,
-    process::{Package, Running, build},
+    process::{Package, Running, build, named_path},
     work::Outcome,
 };
 use clap::{Args, Parser, Subcommand};
@@ -94,11 +94,6 @@ const PACKAGES: [Package; 3] = [
         what: &["--bin", "broker"],
     },
 ];
-
-fn named_path(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, path) = text.split_once('=').ok_or("NAME=PATH is wanted")?;
-    Ok((name.into(), path.into()))
-}
 
 fn main() -> Outcome<()> {
     let Arguments { what } = Arguments::parse();

@@ -20,7 +20,7 @@ use std::{
 };
 
 use amqp_rpc_benches::{
-    process::{Package, Running, build},
+    process::{Package, Running, build, named_path},
     work::Outcome,
 };
 use clap::{Args, Parser, Subcommand};
@@ -54,8 +54,8 @@ struct Rpc {
     #[arg(long, default_value_t = 16)]
     body: usize,
     /// One more program to measure, which takes the arguments of `peer`.
-    #[arg(long = "peer", value_name = "NAME=PATH")]
-    peers: Vec<String>,
+    #[arg(long = "peer", value_name = "NAME=PATH", value_parser = named_path)]
+    peers: Vec<(String, PathBuf)>,
 }
 
 fn main() -> Outcome<ExitCode> {
@@ -178,73 +178,63 @@ impl Rpc {
     }
 
     /// Ours through channels, ours as `rpc` is called, and the others.
-    fn candidates(&self, peer: &Path, role: &str, rpc: &str) -> Outcome<Vec<Candidate>> {
+    fn candidates(&self, peer: &Path, role: &str, rpc: &str) -> Vec<Candidate> {
         let ours = |api: &str, name: &str| Candidate {
             name: name.to_owned(),
             program: peer.to_owned(),
             options: [role, "--api", api].map(str::to_owned).into(),
         };
-        let mut all = vec![ours("channel", "amqp-rpc"), ours("rpc", rpc)];
-        for named in &self.peers {
-            let (name, path) = named.split_once('=').ok_or("NAME=PATH is wanted")?;
-            all.push(Candidate {
-                name: name.into(),
-                program: path.into(),
-                options: vec![role.to_owned()],
-            });
-        }
-        Ok(all)
+        let others = self.peers.iter().map(|(name, program)| Candidate {
+            name: name.clone(),
+            program: program.clone(),
+            options: vec![role.to_owned()],
+        });
+        let ours = [ours("channel", "amqp-rpc"), ours("rpc", rpc)];
+        ours.into_iter().chain(others).collect()
     }
 
     fn print_clients(&self, peer: &Path) -> Outcome<()> {
         println!("For each call, in the client alone; instructions without libc's for memory:\n");
         println!("| calls at once | client | instructions | to amqp-rpc | system calls | sends |");
         println!("|---:|---|---:|---:|---:|---:|");
-        for &concurrency in &self.concurrency {
-            let mut first = None;
-            for Candidate {
-                name,
-                program,
-                options,
-            } in self.candidates(peer, "client", "amqp-rpc RpcClient")?
-            {
+        let clients = self.candidates(peer, "client", "amqp-rpc RpcClient");
+        self.rows(
+            &clients,
+            |Candidate {
+                 program, options, ..
+             },
+             concurrency| {
                 let mut server = Command::new(peer);
                 let _server = Running::start(server.args(self.server(&["server"], concurrency)))?;
-                let arguments = |calls| self.client(&options, concurrency, calls);
-                let count = |calls| callgrind::count(&program, &arguments(calls));
-                let each = (count(MANY)? - count(FEW)?) / (MANY - FEW);
-                let few = system_calls(&program, &arguments(FEW * TRACED))?;
-                let many = system_calls(&program, &arguments(MANY * TRACED))?;
-                let of_a_call = |of: &dyn Fn(&BTreeMap<String, u64>) -> u64| {
+                let arguments = |calls| self.client(options, concurrency, calls);
+                let each = of_a_call(|calls| callgrind::count(program, &arguments(calls)))?;
+                let few = system_calls(program, &arguments(FEW * TRACED))?;
+                let many = system_calls(program, &arguments(MANY * TRACED))?;
+                let calls_of = |of: &dyn Fn(&BTreeMap<String, u64>) -> u64| {
                     of(&many).saturating_sub(of(&few)) as f64 / ((MANY - FEW) * TRACED) as f64
                 };
-                let all = of_a_call(&|calls| calls.values().sum());
+                let all = calls_of(&|calls| calls.values().sum());
                 let sends =
-                    of_a_call(&|calls| SENDS.iter().filter_map(|name| calls.get(*name)).sum());
-                let ratio = each as f64 / *first.get_or_insert(each) as f64;
-                println!(
-                    "| {concurrency} | {name} | {each} | {ratio:.2} | {all:.2} | {sends:.3} |"
-                );
-            }
-        }
-        Ok(())
+                    calls_of(&|calls| SENDS.iter().filter_map(|name| calls.get(*name)).sum());
+                Ok((each, format!(" {all:.2} | {sends:.3} |")))
+            },
+        )
     }
 
     fn print_servers(&self, peer: &Path) -> Outcome<()> {
         println!("\nThe same in the server alone:\n");
         println!("| calls at once | server | instructions | to amqp-rpc |");
         println!("|---:|---|---:|---:|");
-        for &concurrency in &self.concurrency {
-            let mut first = None;
-            for Candidate {
-                name,
-                program,
-                options,
-            } in self.candidates(peer, "server", "amqp-rpc RpcServer")?
-            {
-                let arguments = self.server(&options, concurrency);
-                let count = |calls| {
-                    callgrind::count_server(&program, &arguments, || {
+        let servers = self.candidates(peer, "server", "amqp-rpc RpcServer");
+        self.rows(
+            &servers,
+            |Candidate {
+                 program, options, ..
+             },
+             concurrency| {
+                let arguments = self.server(options, concurrency);
+                let each = of_a_call(|calls| {
+                    callgrind::count_server(program, &arguments, || {
                         let mut client = Command::new(peer);
                         client.args(self.client(&["client".into()], concurrency, calls));
                         match client.stdout(Stdio::null()).status()? {
@@ -252,10 +242,25 @@ impl Rpc {
                             status => Err(format!("{client:?}: {status}").into()),
                         }
                     })
-                };
-                let each = (count(MANY)? - count(FEW)?) / (MANY - FEW);
+                })?;
+                Ok((each, String::new()))
+            },
+        )
+    }
+
+    /// A row for each candidate: its instructions, how many times those of the first, and the columns that follow.
+    fn rows(
+        &self,
+        candidates: &[Candidate],
+        measure: impl Fn(&Candidate, usize) -> Outcome<(u64, String)>,
+    ) -> Outcome<()> {
+        for &concurrency in &self.concurrency {
+            let mut first = None;
+            for candidate in candidates {
+                let (each, more) = measure(candidate, concurrency)?;
                 let ratio = each as f64 / *first.get_or_insert(each) as f64;
-                println!("| {concurrency} | {name} | {each} | {ratio:.2} |");
+                let name = &candidate.name;
+                println!("| {concurrency} | {name} | {each} | {ratio:.2} |{more}");
             }
         }
         Ok(())
@@ -288,6 +293,11 @@ impl Rpc {
         let options = options.iter().map(ToString::to_string);
         options.chain(rest).collect()
     }
+}
+
+/// The difference between a long and a short run, for each call.
+fn of_a_call(count: impl Fn(u64) -> Outcome<u64>) -> Outcome<u64> {
+    Ok((count(MANY)? - count(FEW)?) / (MANY - FEW))
 }
 
 /// How often the program makes each system call, by strace, which slows it: batches are larger than without it.

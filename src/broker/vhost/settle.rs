@@ -43,6 +43,15 @@ impl Outcome {
             Self::Rejected
         }
     }
+
+    /// Tells the queue it came from. What goes back goes to its old place (CONS-20).
+    fn tell(self, queue: &mut Queue, unacked: Unacked) {
+        match self {
+            Self::Done => queue.settle(unacked.consumer),
+            Self::Rejected => queue.reject(unacked.consumer, unacked.message),
+            Self::Requeued => queue.put_back(unacked.consumer, unacked.message),
+        }
+    }
 }
 
 impl Vhost {
@@ -114,35 +123,23 @@ impl Vhost {
             Vec::new()
         };
 
-        let tell = |queue: &mut Queue, unacked: Unacked| match outcome {
-            Outcome::Done => queue.settle(unacked.consumer),
-            Outcome::Rejected => queue.reject(unacked.consumer, unacked.message),
-            Outcome::Requeued => queue.put_back(unacked.consumer, unacked.message),
-        };
         match <[Unacked; 1]>::try_from(settled) {
             // Most of them: its queue is looked up once.
             Ok([one]) => {
                 let name = one.queue.name.clone();
                 self.pump_after(&name, now, |queue| {
                     if queue.id == one.queue {
-                        tell(queue, one);
+                        outcome.tell(queue, one);
                     }
                 });
             }
             Err(settled) => {
-                let queues = self.each_queue(settled, tell);
+                let queues = self.each_queue(settled, outcome);
                 self.pump_all(queues, now);
             }
         }
         self.recall(&waiting, now); // QOS-3, SEC-8: a slot that is free for one of them is free for all
         Ok(())
-    }
-
-    /// Puts messages back to their old places, and names the queues that have something to hand out again. CONS-20
-    pub(super) fn put_back(&mut self, settled: Vec<Unacked>) -> Vec<ShortString> {
-        self.each_queue(settled, |queue, unacked| {
-            queue.put_back(unacked.consumer, unacked.message);
-        })
     }
 
     /// What closed channels leave behind. All their consumers end before anything is put back: a message must not go
@@ -158,16 +155,13 @@ impl Vhost {
                 self.unsubscribe(subscription, now);
             }
         }
-        let queues = self.put_back(unacked);
+        let queues = self.each_queue(unacked, Outcome::Requeued);
         self.pump_all(queues, now);
     }
 
-    /// Tells each queue that is still the same one; a queue that is gone took its messages along (ACK-9).
-    fn each_queue(
-        &mut self,
-        settled: Vec<Unacked>,
-        tell: impl Fn(&mut Queue, Unacked),
-    ) -> Vec<ShortString> {
+    /// Tells each queue that is still the same one, and names those: they may have something to hand out again. A queue that
+    /// is gone took its messages along (ACK-9).
+    fn each_queue(&mut self, settled: Vec<Unacked>, outcome: Outcome) -> Vec<ShortString> {
         let mut told = Vec::new();
         for unacked in settled {
             let queue = self.queues.get_mut(&unacked.queue.name);
@@ -175,7 +169,7 @@ impl Vhost {
                 if told.last() != Some(&queue.id.name) {
                     told.push(queue.id.name.clone());
                 }
-                tell(queue, unacked);
+                outcome.tell(queue, unacked);
             }
         }
         told
